@@ -1,0 +1,42 @@
+"""Generated from common/schemas by `just gen`; do not edit."""
+
+from .artifact_schema import Artifact
+from .event_schema import Event
+from .manifest_schema import Port, ModelInfo, NodeType, Manifest
+from .problem_schema import Mistake, Problem
+from .run_schema import WorkflowIdentity, NodeRecord, Run, Submission
+from .task_schema import TaskNode, Outcome, Task
+from .workflow_schema import (
+    Id,
+    Duration,
+    InputSpec,
+    Timeouts,
+    RetryPolicy,
+    WorkflowNode,
+    Workflow,
+)
+
+__all__ = [
+    "Artifact",
+    "Duration",
+    "Event",
+    "Id",
+    "InputSpec",
+    "Manifest",
+    "Mistake",
+    "ModelInfo",
+    "NodeRecord",
+    "NodeType",
+    "Outcome",
+    "Port",
+    "Problem",
+    "RetryPolicy",
+    "Run",
+    "Submission",
+    "Task",
+    "TaskNode",
+    "Timeouts",
+    "Workflow",
+    "WorkflowIdentity",
+    "WorkflowNode",
+]
