@@ -1,0 +1,1 @@
+"""The control plane: API, compiler, run driver, command line."""

@@ -1,0 +1,1 @@
+"""The data plane: worker loop, node SDK, built-in nodes."""

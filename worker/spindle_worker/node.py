@@ -15,6 +15,7 @@ A field's annotation makes the port: plain types are values, `Image` and `ImageL
 runs off the event loop; an `async def` is light and runs on it. Nothing here imports torch.
 """
 
+import builtins
 import inspect
 import re
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 
 from spindle_common.contracts import Artifact, NodeType, Port
@@ -113,8 +115,8 @@ class NodeSpec:
 
     type: str
     function: Callable[..., Any]
-    inputs: type[Inputs]
-    outputs: type[Outputs]
+    inputs: "builtins.type[Inputs]"
+    outputs: "builtins.type[Outputs]"
     queue: str | None = None
     title: str = ""
     timeout: str | None = None
@@ -180,17 +182,12 @@ def ports(model: type[BaseModel]) -> dict[str, Port]:
     """Read the ports off a model's fields."""
     schema = model.model_json_schema(mode="validation", schema_generator=_PortSchema)
     properties, shared = schema.get("properties", {}), schema.get("$defs", {})
-    found = {}
-    for name, info in model.model_fields.items():
-        marks = [*info.metadata, *_inner_marks(info.annotation)]
-        own = _inline(properties.get(name, {}), shared)
-        found[name] = _port(marks, info.annotation, own, info.is_required())
-    return found
+    return {name: _port(info, _inline(properties.get(name, {}), shared)) for name, info in model.model_fields.items()}
 
 
-def _port(marks: list[Any], annotation: Any, schema: dict[str, Any], required: bool) -> Port:
-    about = {"required": required, "description": str(schema.get("description", ""))}
-    for mark in marks:
+def _port(info: FieldInfo, schema: dict[str, Any]) -> Port:
+    about: dict[str, Any] = {"required": info.is_required(), "description": info.description or ""}
+    for mark in [*info.metadata, *_inner_marks(info.annotation)]:
         if isinstance(mark, Handle):
             return Port(kind="handle", handle=mark.kind, **about)
         if isinstance(mark, Model):
@@ -198,7 +195,7 @@ def _port(marks: list[Any], annotation: Any, schema: dict[str, Any], required: b
             return Port(kind="value", schema_=_MODEL_SCHEMA | extra, **about)
         if isinstance(mark, Media):
             media = {"artifact": mark.media_type}
-            many = {"type": "array", "items": media, **_list_bounds(schema)} if _is_list(annotation) else {}
+            many = {"type": "array", "items": media, **_list_bounds(schema)} if _is_list(info.annotation) else {}
             return Port(kind="artifact", media_type=mark.media_type, schema_=many, **about)
     return Port(kind="value", schema_=schema, **about)
 
@@ -237,5 +234,5 @@ def _inline(schema: Any, shared: dict[str, Any]) -> Any:
 class _PortSchema(GenerateJsonSchema):
     """JSON Schema of fields; a handle's type has none, and needs none."""
 
-    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:  # noqa: ARG002
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
         return {}
