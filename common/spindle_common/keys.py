@@ -1,0 +1,84 @@
+"""Every Redis key and channel of Spindle, as the Lua file builds them too.
+
+| key | type | holds |
+|---|---|---|
+| run:{run} | hash | status, owner, epoch, tenant, priority, workflow, inputs |
+| ledger:{run} | hash | node path -> outcome; the only record of results while a run is in flight |
+| events:{run} | stream | durable events; their ids are the cursor everywhere |
+| ticks:{run} | hash | node path -> last progress |
+| tasks:{run} | set | names of its tasks |
+| task:{run}/{name} | hash | state, attempt (the fence), nonce, lease, body |
+| ready:{queue} | sorted set | tasks that may run, best first |
+| queue:{queue} | stream | the few that workers may take now |
+| leases, timers | sorted sets | task -> milliseconds when it lapses, is due |
+| workers, controls | sorted sets | process -> milliseconds when it counts as dead |
+| worker:{worker} | hash | manifest, slots, last take |
+| slots | hash | queue -> slots of live workers |
+| drive:{owner} | stream | what wakes a control: commits and ends of its runs |
+| waiting | sorted set | runs without a driver |
+| dead | stream | tasks that used up their budget |
+| counters | hash | fences refused, leases lapsed |
+"""
+
+PREFIX = "spindle:"
+GROUP = "workers"
+LEASES = PREFIX + "leases"
+TIMERS = PREFIX + "timers"
+WORKERS = PREFIX + "workers"
+CONTROLS = PREFIX + "controls"
+SLOTS = PREFIX + "slots"
+WAITING = PREFIX + "waiting"
+DEAD = PREFIX + "dead"
+COUNTERS = PREFIX + "counters"
+STOPPED = PREFIX + "stopped"
+"""Channel: ids of runs that ended, so that workers stop their tasks."""
+
+
+def run(run_id: str) -> str:
+    """Hash of a run."""
+    return f"{PREFIX}run:{run_id}"
+
+
+def ledger(run_id: str) -> str:
+    """Hash of a run's outcomes by path."""
+    return f"{PREFIX}ledger:{run_id}"
+
+
+def events(run_id: str) -> str:
+    """Stream of a run's durable events."""
+    return f"{PREFIX}events:{run_id}"
+
+
+def ticks(run_id: str) -> str:
+    """Hash of the last progress by path."""
+    return f"{PREFIX}ticks:{run_id}"
+
+
+def task(task_id: str) -> str:
+    """Hash of a task; its id is `{run}/{name}`."""
+    return f"{PREFIX}task:{task_id}"
+
+
+def ready(queue: str) -> str:
+    """Tasks that may run, best first."""
+    return f"{PREFIX}ready:{queue}"
+
+
+def queue(name: str) -> str:
+    """Stream from which workers take."""
+    return f"{PREFIX}queue:{name}"
+
+
+def worker(worker_id: str) -> str:
+    """Hash of a worker's manifest."""
+    return f"{PREFIX}worker:{worker_id}"
+
+
+def drive(owner: str) -> str:
+    """Stream that wakes a control."""
+    return f"{PREFIX}drive:{owner}"
+
+
+def live(run_id: str) -> str:
+    """Channel of a run's events, ticks and previews."""
+    return f"{PREFIX}live:{run_id}"

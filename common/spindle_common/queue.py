@@ -1,0 +1,324 @@
+"""The task protocol: typed Python over the atomic steps in `spindle.lua` (design, section 5).
+
+    driver --dispatch--> task hash, ready:{queue} --pump--> queue:{queue} --take--> worker
+    worker --beat--> lease;  --commit--> ledger, events, drive:{owner} --read--> driver
+
+Every step may be repeated after a lost reply without doing anything twice, so the connection may retry. Answers are
+`"ok"`, or say why not: `"stale"` (another attempt, another epoch), `"ended"` (the run), `"missing"`, `"repeat"`.
+Redis being away is `Unavailable`, mapped here and nowhere else.
+"""
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, NamedTuple
+
+import redis.asyncio as aioredis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from spindle_common import keys
+from spindle_common.problems import SpindleError, Unavailable
+
+_SCRIPT = (resources.files("spindle_common") / "spindle.lua").read_text()
+_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+BLOCK_MS = 5000
+_BLOCKED_TIMEOUT = 10.0
+
+
+class RedisRefused(SpindleError):
+    """The Redis at hand could lose work, and is refused at start."""
+
+    code, title, status = "redis-refused", "This Redis would lose work", 500
+
+
+class Taken(NamedTuple):
+    """A task that this worker may now run; `attempt` is its fence."""
+
+    task: str
+    attempt: int
+    body: str
+    queue: str
+    waited_ms: int
+
+    @property
+    def run(self) -> str:
+        """Run to which it belongs."""
+        return self.task.partition("/")[0]
+
+
+class NodeEnd(NamedTuple):
+    """How a node ended: its outcome and its event's data, as JSON text."""
+
+    path: str
+    outcome: str
+    data: str
+
+
+class Offer(NamedTuple):
+    """A task to dispatch."""
+
+    name: str
+    queue: str
+    body: str
+    paths: Sequence[str]
+    starts: Sequence[str]
+
+
+class Wake(NamedTuple):
+    """What woke a driver: outcomes of a run's nodes, or its end by someone else."""
+
+    id: str
+    run: str
+    outcomes: dict[str, Any]
+    ended: str | None
+
+
+@dataclass(frozen=True)
+class Right:
+    """A worker's right to a task."""
+
+    task: str
+    attempt: int
+    nonce: str
+
+    @property
+    def args(self) -> tuple[str, int, str]:
+        """As the scripts want it."""
+        return self.task, self.attempt, self.nonce
+
+
+def connect(url: str, *, blocking: bool = False) -> "aioredis.Redis":
+    """Open a client; a blocking one is for one reader, times out after its block and never retries by itself."""
+    retry = Retry(ExponentialBackoff(cap=0.5, base=0.02), 0 if blocking else 3)
+    return aioredis.Redis.from_url(
+        url,
+        protocol=3,
+        decode_responses=True,
+        socket_keepalive=True,
+        socket_connect_timeout=5.0,
+        socket_timeout=_BLOCKED_TIMEOUT if blocking else 5.0,
+        retry=retry,
+        retry_on_error=[] if blocking else [RedisConnectionError, RedisTimeoutError],
+        max_connections=4 if blocking else 200,
+    )
+
+
+def compact(value: object) -> str:
+    """JSON text as the scripts expect it: no spaces, so that an outcome begins with {"status":"."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def outcome_text(status: str, **fields: object) -> str:
+    """Build an outcome; the status comes first, as the scripts expect."""
+    return compact({"status": status} | {key: value for key, value in fields.items() if value is not None})
+
+
+async def away(work: Awaitable[Any]) -> Any:
+    """Await a Redis command; every way of its being away becomes `Unavailable`."""
+    try:
+        return await work
+    except (RedisError, OSError) as error:
+        raise Unavailable(f"Redis: {error or type(error).__name__}", retry_after=2.0) from error
+
+
+class Queue:
+    """The atomic steps, each one round trip."""
+
+    def __init__(self, client: "aioredis.Redis") -> None:
+        self.client = client
+
+    async def _step(self, *args: str | float) -> Any:
+        return await away(self._evaluate(args))
+
+    async def _evaluate(self, args: Sequence[str | float]) -> Any:
+        try:
+            return await self.client.evalsha(_SHA, 0, *args)
+        except NoScriptError:
+            return await self.client.eval(_SCRIPT, 0, *args)
+
+    async def check_server(self) -> None:
+        """Refuse, loudly, a Redis that may drop keys. Raises RedisRefused, Unavailable."""
+        try:
+            info = await away(self.client.info("memory"))
+        except Unavailable:
+            raise
+        policy = info.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            raise RedisRefused(f"its maxmemory-policy is {policy}, which can drop the queue; set it to noeviction")
+
+    # Driver ------------------------------------------------------------------------------------------------------
+
+    async def open(self, run: str, *, status: str, owner: str, epoch: int, fields: Mapping[str, str | int]) -> str:
+        """Create a run's hash and its first events; `fields`: tenant, priority, workflow, inputs, traceparent."""
+        rest = [fields[name] for name in ("tenant", "priority", "workflow", "inputs", "traceparent")]
+        return str(await self._step("open", run, status, owner, epoch, *rest))
+
+    async def own(self, run: str, owner: str, epoch: int) -> str:
+        """Become the run's driver: `owned`, `stale`, `ended` or `missing`."""
+        return str(await self._step("own", run, owner, epoch))
+
+    async def dispatch(self, run: str, epoch: int, offers: Sequence[Offer], crash_budget: int) -> str:
+        """Offer tasks to workers; those dispatched before are left as they are."""
+        args: list[str | int] = []
+        for o in offers:
+            args += [o.name, o.queue, o.body, compact(list(o.paths)), compact(list(o.starts)), crash_budget]
+        return str(await self._step("dispatch", run, epoch, *args))
+
+    async def settle(self, run: str, epoch: int, ends: Sequence[NodeEnd]) -> str:
+        """Write ends that the driver decides by itself: skips, and what could not be dispatched."""
+        return str(await self._step("settle", run, epoch, *(part for end in ends for part in end)))
+
+    async def finish(self, run: str, epoch: int | None, status: str, data: str) -> str:
+        """End a run and its tasks; without an epoch for a cancel, which needs none. Answers a status if it had one."""
+        return str(await self._step("finish", run, "" if epoch is None else epoch, status, data))
+
+    async def archive(self, run: str, seconds: float) -> None:
+        """Let Redis forget a run that the database has."""
+        await self._step("archive", run, int(seconds * 1000))
+
+    async def control_beat(self, owner: str, lease: float) -> list[str]:
+        """Renew a control's lease; returns the controls whose own lapsed."""
+        return [str(name) for name in await self._step("control_beat", owner, int(lease * 1000))]
+
+    async def control_gone(self, owner: str) -> None:
+        """Forget a control whose runs all have another driver."""
+        await self._step("control_gone", owner)
+
+    async def sweep(self, crash_problem: Mapping[str, Any], most: int = 100) -> tuple[int, int, int]:
+        """See to due timers, lapsed leases, dead workers; returns how many of each."""
+        timers, leases, workers = await self._step("sweep", most, compact(crash_problem))
+        return timers, leases, workers
+
+    # Worker ------------------------------------------------------------------------------------------------------
+
+    async def register(self, worker: str, expiry: float, manifest: str, slots: Mapping[str, int]) -> None:
+        """Announce a worker for `expiry` seconds."""
+        await self._step("register", worker, int(expiry * 1000), manifest, compact(dict(slots)))
+
+    async def unregister(self, worker: str) -> None:
+        """Say goodbye."""
+        await self._step("unregister", worker)
+
+    async def take(self, worker: str, nonce: str, lease: float, free: Mapping[str, int]) -> list[Taken]:
+        """Take at most `free[queue]` tasks of each queue; the same nonce again gives the same tasks again."""
+        args = [part for item in free.items() for part in item]
+        rows = await self._step("take", worker, nonce, int(lease * 1000), *args)
+        return [Taken(task, int(attempt), body, queue, int(waited)) for task, attempt, body, queue, waited in rows]
+
+    async def beat(self, worker: str, lease: float, expiry: float, rights: Sequence[Right]) -> tuple[bool, list[str]]:
+        """Renew leases; returns whether we are still known, and the tasks that we lost."""
+        args = [part for right in rights for part in right.args]
+        known, *lost = await self._step("beat", worker, int(lease * 1000), int(expiry * 1000), *args)
+        return bool(known), [str(task) for task in lost]
+
+    async def commit(self, right: Right, ends: Sequence[NodeEnd], *, starts: Sequence[str], last: bool) -> str:
+        """Make nodes' ends true, and say which nodes they let start; the last one ends the task."""
+        rest = [part for end in ends for part in end]
+        return str(await self._step("commit", *right.args, "1" if last else "", compact(list(starts)), *rest))
+
+    async def give_back(self, right: Right, cause: str, delay: float, path: str = "", data: str = "{}") -> str:
+        """Hand a task back for another attempt after `delay` seconds; counted by cause (error, drain)."""
+        return str(await self._step("give_back", *right.args, cause, int(delay * 1000), path, data))
+
+    async def tick(self, right: Right, path: str, kind: str, data: str, *, keep: bool) -> str:
+        """Show progress or a preview; the answer tells a worker that its task is no longer wanted."""
+        return str(await self._step("tick", *right.args, path, kind, data, "1" if keep else ""))
+
+    # Reading -----------------------------------------------------------------------------------------------------
+
+    async def ledger(self, run: str) -> dict[str, dict[str, Any]]:
+        """Outcomes by path."""
+        rows = await away(self.client.hgetall(keys.ledger(run)))
+        return {path: json.loads(text) for path, text in rows.items()}
+
+    async def ticks(self, run: str) -> dict[str, Any]:
+        """Last progress by path."""
+        rows = await away(self.client.hgetall(keys.ticks(run)))
+        return {path: json.loads(text) for path, text in rows.items()}
+
+    async def run_fields(self, run: str, *names: str) -> list[str | None]:
+        """Fields of a run's hash."""
+        values: list[str | None] = await away(self.client.hmget(keys.run(run), list(names)))
+        return values
+
+    async def next_waiting(self) -> str | None:
+        """Take the first run without a driver from the list, if there is one."""
+        popped = await away(self.client.zpopmin(keys.WAITING))
+        return str(popped[0][0]) if popped else None
+
+    async def waiting_count(self) -> int:
+        """How many runs wait for a driver."""
+        return int(await away(self.client.zcard(keys.WAITING)))
+
+
+class DriveReader:
+    """Reads a control's own stream on its own connection, from the start at each new process."""
+
+    def __init__(self, url: str, owner: str) -> None:
+        self._client = connect(url, blocking=True)
+        self._key, self._last = keys.drive(owner), "0"
+
+    async def read(self) -> list[Wake]:
+        """Block for at most five seconds; what was read before is deleted. Raises Unavailable."""
+        reply = await away(self._client.xread({self._key: self._last}, count=1000, block=BLOCK_MS))
+        rows = reply[self._key][0] if reply else []
+        wakes = [_wake(entry, fields) for entry, fields in rows]
+        if wakes:
+            self._last = wakes[-1].id
+            await away(self._client.xtrim(self._key, minid=self._last))
+        return wakes
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._client.aclose()
+
+
+def _wake(entry: str, fields: Mapping[str, str]) -> Wake:
+    return Wake(entry, fields["run"], json.loads(fields.get("outcomes", "{}")), fields.get("ended"))
+
+
+class EntryWatch:
+    """Wakes a worker when a queue's stream grows; it reads ids only to know, taking is done by `take`."""
+
+    def __init__(self, url: str) -> None:
+        self._client = connect(url, blocking=True)
+        self._seen: dict[str, str] = {}
+
+    async def wait(self, queues: Sequence[str]) -> bool:
+        """Block until one of the queues has an entry newer than any seen, at most five seconds."""
+        streams: dict[Any, Any] = {keys.queue(name): self._seen.get(keys.queue(name), "0") for name in queues}
+        reply = await away(self._client.xread(streams, count=100, block=BLOCK_MS))
+        for key, batches in (reply or {}).items():
+            self._seen[key] = batches[0][-1][0]
+        return bool(reply)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._client.aclose()
+
+
+class StopWatch:
+    """Hears of runs that ended, by pub/sub: a nudge only, every beat and commit tells the truth."""
+
+    def __init__(self, url: str, heard: Callable[[str], None]) -> None:
+        self._client = connect(url, blocking=True)
+        self._heard = heard
+
+    async def listen(self) -> None:
+        """Call `heard` with each run that ended, until cancelled or Redis goes away (Unavailable)."""
+        async with self._client.pubsub(ignore_subscribe_messages=True) as pubsub:
+            await away(pubsub.subscribe(keys.STOPPED))
+            while True:
+                message = await away(pubsub.get_message(timeout=BLOCK_MS / 1000))
+                if message:
+                    self._heard(message["data"])
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._client.aclose()
