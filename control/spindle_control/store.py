@@ -1,0 +1,299 @@
+"""The database: the truth about what was accepted, what is paused, how things ended, and which node types exist.
+
+    insert_run -> take_over(owner, epoch) -> end_run(epoch)        whoever takes a run raises its epoch;
+                                                                   a lower epoch's writes change nothing
+
+SQLite by default (WAL; writes begin with BEGIN IMMEDIATE, so that several processes queue for the lock instead of
+failing), PostgreSQL by URL. All writes go through one group-committing writer, reads are single queries.
+Errors: `NotFound`, `Conflict`, `InvalidRequest` for cursors, `Unavailable` when the database does not answer.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
+
+from spindle_common.problems import Conflict, InvalidRequest, NotFound
+from spindle_control import migrations
+from spindle_control.database import Database, Rows, foreign, open_database
+from spindle_control.rows import FULL, LIGHT, Json, RunRow, full, light, to_values
+from spindle_control.tables import ENDED, OPEN, cursor, node_types, run_events, runs
+from spindle_control.writer import Writer
+
+__all__ = ["ANY", "ENDED", "OPEN", "IdempotencyMismatch", "RunRow", "Store"]
+
+ANY: Final = "*"
+CHUNK = 500  # events in one archived chunk
+
+# Statements are built once: building one costs more than running it.
+_bind = sa.bindparam
+_insert_run = sa.insert(runs)
+_insert_chunk = sa.insert(run_events)
+_one_run = sa.select(*FULL).where(runs.c.id == _bind("run"))
+_same_key = sa.select(*FULL, runs.c.request_digest).where(
+    runs.c.tenant == _bind("tenant"), runs.c.idempotency_key == _bind("key")
+)
+_take_over = (
+    sa.update(runs)
+    .where(runs.c.id == _bind("run"), runs.c.epoch < _bind("higher"), runs.c.status.in_(("queued", "running")))
+    .values(
+        owner=_bind("by"),
+        epoch=_bind("higher"),
+        status="running",
+        started_at=sa.func.coalesce(runs.c.started_at, _bind("now", type_=sa.BigInteger)),
+    )
+)
+_end_run = (
+    sa.update(runs)
+    .where(runs.c.id == _bind("run"), runs.c.status.in_(OPEN), runs.c.epoch <= _bind("highest"))
+    .values({name: _bind(f"new_{name}") for name in ("status", "ended_at", "outputs", "problem", "nodes")})
+)
+_chunks_of = sa.select(run_events.c.chunk, run_events.c.events).where(run_events.c.run == _bind("run"))
+_next_chunk = (
+    _chunks_of.where(
+        sa.tuple_(run_events.c.last_ms, run_events.c.last_seq)
+        > sa.tuple_(_bind("ms", type_=sa.BigInteger), _bind("seq", type_=sa.BigInteger)),
+        run_events.c.chunk > _bind("behind"),
+    )
+    .order_by(run_events.c.chunk)
+    .limit(1)
+)
+_any_epoch = 2**63 - 1
+_ANNOTATIONS = frozenset({"title", "description", "examples", "$comment"})
+
+
+class IdempotencyMismatch(Conflict):
+    """The same Idempotency-Key came with another request."""
+
+    code, title = "idempotency-mismatch", "This Idempotency-Key was used for another request"
+
+
+class Store:
+    """Runs, their archives and node types, in a database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._writer = Writer(database)
+
+    @classmethod
+    async def open(cls, url: str) -> "Store":
+        """Connect, bring the schema up to date, start the writer; `Unavailable` when the database is away."""
+        database = open_database(url)
+        try:
+            await _migrate(database)
+        except Exception as error:
+            await database.close()
+            raise foreign(error) from error
+        return cls(database)
+
+    async def close(self) -> None:
+        """Finish waiting writes, then disconnect."""
+        await self._writer.close()
+        await self._database.close()
+
+    async def check(self) -> None:
+        """Raise `Unavailable` unless the database answers."""
+        await self._read(sa.select(sa.literal(1)))
+
+    # ---- runs
+
+    async def insert_run(self, row: RunRow, idempotency: tuple[str, str] | None = None) -> RunRow:
+        """Accept a run.
+
+        `idempotency` is (key, digest of the request): where the tenant used the key before for the same request, the
+        run accepted then is returned (its id differs from the given one); for another it is `IdempotencyMismatch`.
+        """
+        if idempotency is None:
+            values = to_values(row)
+            await self._writer.write(lambda connection: _execute(connection, _insert_run, values))
+            return row
+        key, digest = idempotency
+        values = to_values(row) | {"idempotency_key": key, "request_digest": digest}
+        before = await self._writer.write(lambda connection: _insert_once(connection, values))
+        if before is None:
+            return row
+        found, request_digest = before
+        if request_digest != digest:
+            raise IdempotencyMismatch("Use a new Idempotency-Key for a new request.")
+        return found
+
+    async def run(self, run_id: str, tenant: str | None = None) -> RunRow:
+        """Return a run, of that tenant only where one is given; `NotFound` otherwise."""
+        found = await self._read(_one_run, run=run_id)
+        if not found or (tenant is not None and found[0].tenant != tenant):
+            raise NotFound(f"There is no run {run_id!r}.")
+        return full(found[0])
+
+    async def runs(
+        self, tenant: str, *, status: str | None = None, after: str | None = None, limit: int = 50
+    ) -> tuple[list[RunRow], str | None]:
+        """Return a page of a tenant's runs without their large parts, newest first, and the next page's cursor."""
+        query = sa.select(*LIGHT).where(runs.c.tenant == tenant)
+        if status is not None:
+            query = query.where(runs.c.status == status)
+        if after is not None:
+            query = query.where(sa.tuple_(runs.c.created_at, runs.c.id) < _page_cursor(after))
+        found = await self._read(query.order_by(runs.c.created_at.desc(), runs.c.id.desc()).limit(limit + 1))
+        rows = [light(each) for each in found[:limit]]
+        more = len(found) > limit
+        return rows, f"{rows[-1].created_at}.{rows[-1].id}" if more else None
+
+    async def open_runs(self, owner: str | None = ANY) -> list[RunRow]:
+        """Return the runs that have not ended, oldest first: all, those of an owner, or (None) those without one."""
+        query = sa.select(*FULL).where(runs.c.status.in_(OPEN)).order_by(runs.c.created_at, runs.c.id)
+        if owner != ANY:
+            query = query.where(runs.c.owner.is_(None) if owner is None else runs.c.owner == owner)
+        return [full(each) for each in await self._read(query)]
+
+    async def take_over(self, run_id: str, owner: str, epoch: int) -> bool:
+        """Make `owner` the driver of a queued or running run; False where another holds it by a higher epoch."""
+        values = {"run": run_id, "by": owner, "higher": epoch, "now": _now()}
+        return await self._writer.write(lambda connection: _execute(connection, _take_over, values) == 1)
+
+    async def end_run(  # noqa: PLR0913 -- each is a column
+        self,
+        run_id: str,
+        epoch: int | None,
+        status: str,
+        ended_at: int,
+        *,
+        outputs: Json | None = None,
+        problem: Json | None = None,
+        nodes: Json | None = None,
+        events: Sequence[Json] | None = None,
+    ) -> bool:
+        """Record how a run ended, with its ledger and events.
+
+        False where it has ended already or another driver holds it by a higher epoch; then nothing is written.
+        """
+        if status not in ENDED:
+            raise ValueError(f"{status!r} is no end of a run")
+        values = {
+            "run": run_id,
+            "highest": _any_epoch if epoch is None else epoch,
+            "new_status": status,
+            "new_ended_at": ended_at,
+            "new_outputs": outputs,
+            "new_problem": problem,
+            "new_nodes": nodes,
+        }
+        chunks = [] if events is None else _chunks(run_id, events)
+
+        def operation(connection: sa.Connection) -> bool:
+            done = _execute(connection, _end_run, values) == 1
+            if done and chunks:
+                connection.execute(_insert_chunk, chunks)
+            return done
+
+        return await self._writer.write(operation)
+
+    async def archived_events(self, run_id: str, after: str | None = None, limit: int = 1000) -> list[Json] | None:
+        """Return a run's archived events behind a cursor, at most `limit`; None where they are not archived."""
+        ms, seq = cursor(after) if after else (-1, -1)
+        events: list[Json] = []
+        chunk = -1
+        while len(events) < limit:
+            found = await self._read(_next_chunk, run=run_id, ms=ms, seq=seq, behind=chunk)
+            if not found:
+                break
+            chunk = found[0].chunk
+            events += [event for event in found[0].events if cursor(event["id"]) > (ms, seq)]
+        if events:
+            return events[:limit]
+        return [] if await self._read(_chunks_of.limit(1), run=run_id) else None
+
+    # ---- node types
+
+    async def save_node_types(self, types: Sequence[Json]) -> list[str]:
+        """Keep the first description seen of each `type@version`; return those refused because their ports differ."""
+        return await self._writer.write(lambda connection: _save_types(connection, types))
+
+    async def node_types(self) -> list[Json]:
+        """Return every node type ever announced, by name."""
+        found = await self._read(sa.select(node_types.c.description).order_by(node_types.c.type))
+        return [each.description for each in found]
+
+    async def _read(self, query: sa.Select[Any], **values: Any) -> Rows:
+        return await self._database.read(query, values)
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _execute(connection: sa.Connection, statement: sa.Insert | sa.Update, values: Json) -> int:
+    return connection.execute(statement, values).rowcount
+
+
+def _insert_once(connection: sa.Connection, values: Json) -> tuple[RunRow, str] | None:
+    """Insert a run unless its idempotency key was used; the run and request digest found in that case."""
+    if found := connection.execute(_same_key, {"tenant": values["tenant"], "key": values["idempotency_key"]}).first():
+        return RunRow(*found[:-1]), found[-1]
+    connection.execute(_insert_run, values)
+    return None
+
+
+def _page_cursor(after: str) -> "sa.Tuple":
+    created_at, _, run_id = after.partition(".")
+    if not (created_at.isascii() and created_at.isdecimal() and len(created_at) < 19 and 0 < len(run_id) <= 64):
+        raise InvalidRequest("The cursor `after` is not one that a page gave as `next`.")
+    return sa.tuple_(sa.literal(int(created_at)), sa.literal(run_id))
+
+
+def _chunks(run_id: str, events: Sequence[Json]) -> list[Json]:
+    """Cut events into chunks; an empty archive is one empty chunk, so that it can be told from none."""
+    parts = [list(events[start : start + CHUNK]) for start in range(0, len(events), CHUNK)] or [[]]
+    ends = [cursor(part[-1]["id"]) if part else (0, 0) for part in parts]
+    return [
+        {"run": run_id, "chunk": number, "last_ms": ms, "last_seq": seq, "events": part}
+        for number, (part, (ms, seq)) in enumerate(zip(parts, ends, strict=True))
+    ]
+
+
+def _save_types(connection: sa.Connection, types: Iterable[Json]) -> list[str]:
+    wanted = {each["type"]: each for each in types}
+    query = sa.select(node_types.c.type, node_types.c.description).where(node_types.c.type.in_(wanted))
+    known = {each.type: each.description for each in connection.execute(query)}
+    new = [
+        {"type": name, "first_seen": _now(), "description": description}
+        for name, description in wanted.items()
+        if name not in known
+    ]
+    if new:
+        connection.execute(sa.insert(node_types), new)
+    return sorted(name for name, before in known.items() if _meaning(before) != _meaning(wanted[name]))
+
+
+def _meaning(description: Json) -> Json:
+    """Return what a node type's callers depend on: its ports without the words that explain them."""
+    ports = {side: _without_words(description.get(side) or {}, names=True) for side in ("inputs", "outputs")}
+    return {**ports, "open_inputs": description.get("open_inputs")}
+
+
+def _without_words(value: Any, *, names: bool = False) -> Any:
+    """Drop annotations of JSON Schemas; `names` tells that this object's keys are names of ports or properties."""
+    if isinstance(value, list):
+        return [_without_words(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: _without_words(each, names=key in {"properties", "$defs"} and not names)
+        for key, each in value.items()
+        if names or key not in _ANNOTATIONS
+    }
+
+
+async def _migrate(database: Database) -> None:
+    """Upgrade the schema; a neighbour's switch to WAL at the same time locks the file without SQLite's waiting."""
+    for attempt in range(50):
+        try:
+            await database.transaction([migrations.upgrade])
+        except OperationalError as error:
+            if "locked" not in str(error) or attempt == 49:
+                raise
+            await asyncio.sleep(0.1)
+        else:
+            return
