@@ -1,0 +1,195 @@
+"""One method for each thing that the API offers, over httpx."""
+
+import asyncio
+import ssl
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from spindle_control.client.events import TERMINAL, Feed, follow
+from spindle_control.client.problems import Json, SpindleProblem, Unreachable, problem_of
+
+DEFAULT_URL = "http://127.0.0.1:8420"
+LONGEST_WAIT = 10.0
+FIRST_PAUSE = 0.2
+_TRY_AGAIN = frozenset({429, 503})
+
+
+class Client:
+    """Speaks with one Spindle; `patience` bounds in seconds how long it waits for one that is away or full."""
+
+    def __init__(self, url: str = DEFAULT_URL, api_key: str | None = None, *, patience: float = 30.0) -> None:
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._patience = patience
+        self._answered = False
+        timeout = httpx.Timeout(60.0, connect=5.0)
+        self._http = httpx.AsyncClient(base_url=self._url, headers=self._headers, timeout=timeout)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    # Runs
+
+    async def submit(
+        self,
+        workflow: Json,
+        inputs: Json | None = None,
+        *,
+        priority: int = 0,
+        idempotency_key: str | None = None,
+    ) -> Json:
+        """Accept a run; returns its record, status `queued`."""
+        body: Json = {"workflow": workflow, "inputs": inputs or {}}
+        if priority:
+            body["priority"] = priority
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        return await self._json("POST", "/api/v1/runs", json=body, headers=headers)
+
+    async def run_and_wait(self, workflow: Json, inputs: Json | None = None) -> Json:
+        """Submit a run and return its record once it has ended, however it ended."""
+        return await self.wait((await self.submit(workflow, inputs))["id"])
+
+    async def wait(self, run: str) -> Json:
+        """Return the record of a run once it has ended."""
+        while True:
+            record = await self._json("GET", _run(run), params={"wait": "20s"})
+            if f"run.{record['status']}" in TERMINAL:
+                return record
+
+    async def get(self, run: str) -> Json:
+        """Record of a run as it is now."""
+        return await self._json("GET", _run(run))
+
+    async def runs(self, *, status: str | None = None, after: str | None = None, limit: int = 20) -> Json:
+        """Return a page of runs, newest first: {"runs": […], "next": cursor or null}."""
+        params = {"status": status, "after": after, "limit": limit}
+        return await self._json("GET", "/api/v1/runs", params={k: v for k, v in params.items() if v is not None})
+
+    async def cancel(self, run: str) -> Json:
+        """Cancel a run; returns its record."""
+        return await self._json("POST", _run(run) + ":cancel")
+
+    def events(self, run: str, after: str | None = None) -> AsyncIterator[Json]:
+        """Events of a run, from the cursor `after` (default: all) to its end, each durable one once and in order.
+
+        Lossy ones (`node.progress`, `node.preview`) have no `id`. A lost connection is taken up again from the last
+        id; an event of type `gap` says that some were lost for good.
+        """
+        url = self._url.replace("http", "ws", 1) + _run(run) + "/ws"
+        return follow(Feed(url, self._headers, self._patience, lambda: self._has_ended(run)), after)
+
+    async def _has_ended(self, run: str) -> bool:
+        return f"run.{(await self.get(run))['status']}" in TERMINAL
+
+    async def validate(self, workflow: Json, inputs: Json | None = None) -> Json:
+        """Check a workflow without running it: {"valid", "errors", "warnings", "plan"}."""
+        del inputs
+        return await self._json("POST", "/api/v1/workflows:validate", json=workflow)
+
+    # Artifacts
+
+    async def upload(self, content: bytes, media_type: str) -> Json:
+        """Keep bytes; returns the artifact that names them."""
+        return await self._json("POST", "/api/v1/artifacts", content=content, headers={"Content-Type": media_type})
+
+    async def artifact(self, digest: str) -> Json:
+        """Return the artifact of a digest: media type and size."""
+        return await self._json("GET", f"/api/v1/artifacts/{quote(digest)}")
+
+    async def download(self, artifact: Mapping[str, Any] | str) -> bytes:
+        """Bytes of an artifact, or of a digest."""
+        digest = artifact if isinstance(artifact, str) else artifact["digest"]
+        return (await self._request("GET", f"/api/v1/artifacts/{quote(digest)}/content")).content
+
+    # What there is
+
+    async def node_types(self) -> list[Json]:
+        """Return the node types that workers have announced."""
+        return _listed(await self._any("GET", "/api/v1/node-types"), "node_types")
+
+    async def workers(self) -> list[Json]:
+        """Workers that are there now."""
+        return _listed(await self._any("GET", "/api/v1/workers"), "workers")
+
+    async def ready(self) -> bool:
+        """Whether the control plane takes work; false also where nothing answers."""
+        try:
+            return (await self._http.get("/readyz")).is_success
+        except httpx.TransportError:
+            return False
+
+    # The wire
+
+    async def _json(self, method: str, path: str, **options: Any) -> Json:
+        found = await self._any(method, path, **options)
+        if not isinstance(found, dict):
+            raise SpindleProblem({"title": "The server sent something else than an object", "status": 502})
+        return found
+
+    async def _any(self, method: str, path: str, **options: Any) -> Any:
+        response = await self._request(method, path, **options)
+        try:
+            return response.json()
+        except ValueError:
+            raise SpindleProblem({"title": "The server did not send JSON; is it Spindle?", "status": 502}) from None
+
+    async def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        give_up = time.monotonic() + self._patience
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                response = await self._http.request(method, path, **options)
+            except httpx.TransportError as error:
+                problem: SpindleProblem = Unreachable(self._url, _reason(error))
+                wanted, again = pause, self._answered
+            else:
+                self._answered = True
+                if response.is_success:
+                    return response
+                problem = SpindleProblem(problem_of(response.status_code, response.reason_phrase, response.content))
+                wanted, again = _retry_after(response, pause), response.status_code in _TRY_AGAIN
+            if not again or time.monotonic() + wanted > give_up:
+                raise problem
+            await asyncio.sleep(wanted)
+            pause = min(pause * 2, 2.0)
+
+
+def _run(run: str) -> str:
+    return f"/api/v1/runs/{quote(run, safe='')}"
+
+
+def _listed(found: Any, key: str) -> list[Json]:
+    return list(found[key] if isinstance(found, dict) else found)
+
+
+def _retry_after(response: httpx.Response, fallback: float) -> float:
+    try:
+        return min(LONGEST_WAIT, max(0.05, float(response.headers["Retry-After"])))
+    except (KeyError, ValueError):
+        return fallback
+
+
+def _reason(error: Exception) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ConnectionRefusedError):
+            return "connection refused"
+        if isinstance(cause, ssl.SSLError):
+            return str(cause.reason or cause)
+        cause = cause.__cause__ or cause.__context__
+    return str(error) or type(error).__name__
