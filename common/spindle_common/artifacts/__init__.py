@@ -1,0 +1,40 @@
+"""Where bytes are kept: one interface, `ArtifactStore`, and two implementations, a folder and an S3 bucket."""
+
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from spindle_common.artifacts.directory import DirectoryStore
+from spindle_common.artifacts.store import (
+    ArtifactCorrupt,
+    ArtifactNotFound,
+    ArtifactStore,
+    InvalidDigest,
+    Stored,
+    StoreRefused,
+    StoreUnavailable,
+)
+
+__all__ = [
+    "ArtifactCorrupt",
+    "ArtifactNotFound",
+    "ArtifactStore",
+    "InvalidDigest",
+    "StoreRefused",
+    "StoreUnavailable",
+    "Stored",
+    "open_store",
+]
+
+
+def open_store(data_dir: Path, s3_url: SecretStr | str | None = None) -> ArtifactStore:
+    """Return the store that the settings name, without touching disk or network; `check` does that.
+
+    Raises ValueError for an S3 URL that cannot be read.
+    """
+    if not s3_url:
+        return DirectoryStore(data_dir / "artifacts")
+    # The SDK takes 0.35 s to import: only when it is needed.
+    from spindle_common.artifacts.s3 import S3Place, S3Store
+
+    return S3Store(S3Place.parse(s3_url.get_secret_value() if isinstance(s3_url, SecretStr) else s3_url))

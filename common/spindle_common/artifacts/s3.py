@@ -1,0 +1,318 @@
+"""Artifacts in a bucket of any S3 server (MinIO, Ceph, AWS …), through the `minio` SDK.
+
+    key    sha256/ab/abcd…, the bytes as one object; its Content-Type is the media type
+
+The key is the digest, so an upload begins once all bytes are known: what comes as a stream waits in a temporary file.
+A PUT is atomic by the protocol (a multipart one when it is completed), so a torn upload shows nothing, and two
+uploads of the same key bring the same bytes: no conditional write is needed, which some servers would ignore anyway.
+Before an upload the store asks whether the object is there. If it is, has its size and media type, and is younger
+than an hour, the upload is left out; an older one is uploaded again, because that alone moves Last-Modified on, and
+garbage collection takes only what is untouched for a day. The hour spares nearly all repeated uploads, and the other
+twenty-three leave room for clocks that differ. (Copying the object onto itself would save the bytes' way, but servers
+differ in what they demand for that.)
+
+The SDK blocks, so it runs in a few threads with timeouts and retries of its own: a dead server costs at most
+(retries + 1) * (connect + read seconds) before StoreUnavailable.
+"""
+
+import contextlib
+import hashlib
+import io
+import re
+import ssl
+import tempfile
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any, BinaryIO, ParamSpec, TypeVar, cast
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.etree.ElementTree import ParseError
+
+import urllib3
+from minio import Minio
+from minio.error import MinioException, S3Error
+
+from spindle_common.artifacts.intake import Intake
+from spindle_common.artifacts.store import (
+    ArtifactNotFound,
+    Stored,
+    StoreRefused,
+    StoreUnavailable,
+    artifact,
+    check_media_type,
+    corrupt,
+    extent,
+    hex_of,
+    proven,
+)
+from spindle_common.artifacts.threads import Threads
+from spindle_common.problems import SpindleError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+FRESH = timedelta(hours=1)  # an object younger than this need not be touched
+IN_MEMORY = 4 * 1024 * 1024  # bytes of a stream kept in memory before they go to a temporary file
+PART = 16 * 1024 * 1024  # bytes of one part of a multipart upload; one is in memory at a time
+PAGE = 1000  # objects a listing asks for at a time
+
+MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchObject"}
+OURS = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}  # another process was quicker
+REFUSED = {
+    "AccessDenied",
+    "AllAccessDisabled",
+    "AuthorizationHeaderMalformed",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+}
+FOREIGN = (MinioException, urllib3.exceptions.HTTPError, OSError, ParseError, UnicodeDecodeError)
+
+key_pattern = re.compile(r"sha256/[0-9a-f]{2}/([0-9a-f]{64})")
+bucket_pattern = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class S3Place:
+    """Where a bucket is and with which credentials; never printed."""
+
+    endpoint: str
+    bucket: str
+    access_key: str
+    secret_key: str
+    secure: bool
+    region: str | None
+
+    @classmethod
+    def parse(cls, url: str) -> "S3Place":
+        """Read `http(s)://KEY:SECRET@host[:port]/bucket[?region=…]`, KEY and SECRET percent-encoded.
+
+        Raises ValueError, which says what is wrong without repeating the secret.
+        """
+        parts = urlsplit(url)
+        bucket = parts.path.strip("/")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("an S3 URL looks like http://KEY:SECRET@host:9000/bucket, or https://…")
+        if not parts.username or not parts.password:
+            raise ValueError("the S3 URL lacks KEY:SECRET@ before the host (percent-encode '/', '@' and ':' in them)")
+        if not bucket_pattern.fullmatch(bucket):
+            raise ValueError(f"the S3 URL must end in one bucket's name, not {bucket!r}")
+        return cls(
+            endpoint=parts.netloc.rpartition("@")[2],
+            bucket=bucket,
+            access_key=unquote(parts.username),
+            secret_key=unquote(parts.password),
+            secure=parts.scheme == "https",
+            region=parse_qs(parts.query).get("region", [None])[0],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for a server: seconds for a connection and for each answer, and how often to try again."""
+
+    connect: float = 2.0
+    read: float = 10.0
+    retries: int = 2
+    threads: int = 8
+
+    def pool(self, secure: bool) -> urllib3.PoolManager:
+        """Build the connection pool that keeps to this. A server's Retry-After may not stretch it."""
+        retry = urllib3.Retry(
+            total=self.retries,
+            backoff_factor=0.2,
+            status_forcelist=[500, 502, 503, 504],
+            respect_retry_after_header=False,
+        )
+        return urllib3.PoolManager(
+            maxsize=self.threads,
+            timeout=urllib3.Timeout(connect=self.connect, read=self.read),
+            retries=retry,
+            ssl_context=ssl.create_default_context() if secure else None,
+        )
+
+
+class S3Store:
+    """Artifacts in a bucket; see the module for how, and `ArtifactStore` for the methods."""
+
+    def __init__(self, place: S3Place, *, patience: Patience | None = None) -> None:
+        patience = patience or Patience()
+        self._bucket = place.bucket
+        self._http = patience.pool(place.secure)
+        self._threads = Threads("s3", patience.threads)
+        self._client = Minio(
+            place.endpoint,
+            access_key=place.access_key,
+            secret_key=place.secret_key,
+            secure=place.secure,
+            region=place.region,
+            http_client=self._http,
+        )
+
+    async def put(
+        self, data: bytes | AsyncIterable[bytes], media_type: str, *, limit: int | None = None
+    ) -> dict[str, Any]:
+        """Take all bytes in, then upload them unless the bucket has them."""
+        check_media_type(media_type)
+        with _sink(data) as sink:
+            intake = Intake(sink, limit)
+            await intake.take(data, self._spool)
+            found = artifact(intake.digest, media_type, intake.size)
+            await self._call(None, self._upload, sink, found)
+        return found
+
+    async def head(self, digest: str) -> dict[str, Any]:
+        """Return the artifact as the object's headers tell it."""
+        about = await self._call(digest, self._client.stat_object, self._bucket, _key(digest))
+        return artifact(digest, about.content_type or "application/octet-stream", about.size or 0)
+
+    async def read(self, digest: str) -> bytes:
+        """Return all bytes, proven."""
+        return await self._call(digest, self._download, digest)
+
+    async def stream(self, digest: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """Yield a part; a partial read asks for the size first, so that a server's wrong answer shows."""
+        extent(0, start, length)
+        size = None if (start, length) == (0, None) else int((await self.head(digest))["size"])
+        left = None if size is None else extent(size, start, length)
+        if left == 0:
+            return
+        body = await self._call(digest, self._open, _key(digest), start, left)
+        whole = left in (None, size)
+        expected = int(body.headers.get("Content-Length", -1))
+
+        async def pull(count: int, feed: Callable[[bytes], object]) -> bytes:
+            return await self._call(digest, _pull, body, count, feed)
+
+        with contextlib.closing(body):
+            if expected < 0 or left not in (None, expected):
+                raise corrupt(digest)
+            async with contextlib.aclosing(proven(digest, expected, whole, pull)) as blocks:
+                async for block in blocks:
+                    yield block
+
+    async def delete(self, digest: str) -> None:
+        """Remove the object; the protocol itself does not mind if there is none."""
+        with contextlib.suppress(ArtifactNotFound):  # no bucket yet
+            await self._call(digest, self._client.remove_object, self._bucket, _key(digest))
+
+    async def list(self) -> AsyncIterator[Stored]:
+        """Yield what is there, a page at a time; media types are not told, that would be a request each."""
+        objects = self._client.list_objects(self._bucket, prefix="sha256/", recursive=True)
+        try:
+            while page := await self._call("", lambda: [*islice(objects, PAGE)]):
+                for item in page:
+                    if found := key_pattern.fullmatch(item.object_name or ""):
+                        modified = item.last_modified or datetime.now(UTC)
+                        yield Stored("sha256:" + found[1], None, item.size or 0, modified)
+        except ArtifactNotFound:  # no bucket yet
+            return
+
+    async def check(self) -> None:
+        """Make the bucket if it is missing. Raises StoreRefused when the server does not let us."""
+        if not await self._call(None, self._client.bucket_exists, self._bucket):
+            await self._call(None, self._make_bucket)
+
+    async def close(self) -> None:
+        """End threads and connections."""
+        self._threads.close()
+        self._http.clear()
+
+    async def _call(self, digest: str | None, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run in a thread; the seam where S3's and the network's errors become ours.
+
+        `digest` is named where the answer "no such thing" means that the artifact is not there.
+        """
+        try:
+            return await self._threads.call(function, *args, **kwargs)
+        except FOREIGN as error:
+            raise _problem(error, digest) from error
+
+    async def _spool(self, write: Callable[[bytes], None], block: bytes) -> None:
+        try:
+            await self._threads.finish(write, block)
+        except OSError as error:
+            raise StoreUnavailable(f"An upload cannot be put down: {error.strerror}.", retry_after=5) from error
+
+    def _upload(self, body: BinaryIO, found: dict[str, Any]) -> None:
+        if self._is_fresh(found):
+            return
+        try:
+            self._send(body, found)
+        except S3Error as error:
+            if error.code != "NoSuchBucket":
+                raise
+            self._make_bucket()
+            self._send(body, found)
+
+    def _send(self, body: BinaryIO, found: dict[str, Any]) -> None:
+        body.seek(0)
+        self._client.put_object(
+            self._bucket,
+            _key(found["digest"]),
+            body,
+            found["size"],
+            content_type=found["media_type"],
+            part_size=PART,
+            num_parallel_uploads=1,
+        )
+
+    def _is_fresh(self, found: dict[str, Any]) -> bool:
+        """Tell whether the bucket holds these bytes with this media type since less than an hour."""
+        try:
+            about = self._client.stat_object(self._bucket, _key(found["digest"]))
+        except S3Error as error:
+            if error.code in MISSING:
+                return False
+            raise
+        if (about.size, about.content_type) != (found["size"], found["media_type"]) or not about.last_modified:
+            return False
+        return datetime.now(UTC) - about.last_modified < FRESH
+
+    def _make_bucket(self) -> None:
+        try:
+            self._client.make_bucket(self._bucket)
+        except S3Error as error:
+            if error.code not in OURS:
+                raise
+
+    def _open(self, key: str, start: int, left: int | None) -> urllib3.BaseHTTPResponse:
+        return self._client.get_object(self._bucket, key, start, left or 0)
+
+    def _download(self, digest: str) -> bytes:
+        with contextlib.closing(self._open(_key(digest), 0, None)) as body:
+            data = body.read()
+        if hashlib.sha256(data).hexdigest() != hex_of(digest):
+            raise corrupt(digest)
+        return data
+
+
+def _sink(data: object) -> BinaryIO:
+    """Return where to put bytes until the upload: what is in memory already may stay there."""
+    return io.BytesIO() if isinstance(data, bytes) else cast(BinaryIO, tempfile.SpooledTemporaryFile(IN_MEMORY))
+
+
+def _key(digest: str) -> str:
+    name = hex_of(digest)
+    return f"sha256/{name[:2]}/{name}"
+
+
+def _pull(body: urllib3.BaseHTTPResponse, count: int, feed: Callable[[bytes], object]) -> bytes:
+    block = body.read(count)
+    feed(block)
+    return block
+
+
+def _problem(error: BaseException, digest: str | None) -> SpindleError:
+    """Tell what went wrong in words for whoever runs Spindle; no URL, no key."""
+    if isinstance(error, S3Error):
+        if digest is not None and error.code in MISSING:
+            return ArtifactNotFound(f"There is no artifact {digest}.")
+        if error.code in REFUSED:
+            return StoreRefused(f"The object store refuses us ({error.code}): look at SPINDLE_S3_URL and the clock.")
+        return StoreUnavailable(f"The object store answered {error.code}. {error.message or ''}".strip(), retry_after=5)
+    cause = error.reason if isinstance(error, urllib3.exceptions.MaxRetryError) and error.reason else error
+    return StoreUnavailable(f"The object store does not answer as it should ({type(cause).__name__}).", retry_after=5)
