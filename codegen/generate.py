@@ -30,6 +30,9 @@ OPTIONS = shlex.split(
     "--use-one-literal-as-default --allow-population-by-field-name --disable-timestamp --formatters ruff-format"
 )
 
+# Pydantic 2.14 moved the sentinel out of `experimental`, and warns of the old place that the generator still names.
+_MISSING = ("from pydantic.experimental.missing_sentinel import MISSING", "from pydantic import MISSING")
+
 
 def generate_contracts(target: Path) -> None:
     """Write the models of every hand-written schema, an `__init__` that re-exports them, and the schemas too."""
@@ -40,6 +43,8 @@ def generate_contracts(target: Path) -> None:
             shutil.copy(schema, inputs)
         command = [sys.executable, "-m", "datamodel_code_generator", "--input", str(inputs), "--output", str(target)]
         subprocess.run([*command, *OPTIONS], check=True)
+    for module in target.glob("*.py"):
+        module.write_text(module.read_text().replace(*_MISSING))
     exports = {module.stem: _classes(module) for module in sorted(target.glob("*_schema.py"))}
     lines = [f"from .{module} import {', '.join(names)}" for module, names in exports.items() if names]
     every = sorted({name for names in exports.values() for name in names})

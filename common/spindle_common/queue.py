@@ -53,7 +53,7 @@ class Taken(NamedTuple):
 
 
 class NodeEnd(NamedTuple):
-    """How a node ended: its outcome and its event's data, as JSON text."""
+    """How a node ended, its outcome and its event's data as JSON text; an empty outcome says that it started."""
 
     path: str
     outcome: str
@@ -155,8 +155,8 @@ class Queue:
     # Driver ------------------------------------------------------------------------------------------------------
 
     async def open(self, run: str, *, status: str, owner: str, epoch: int, fields: Mapping[str, str | int]) -> str:
-        """Create a run's hash and its first events; `fields`: tenant, priority, workflow, inputs, traceparent."""
-        rest = [fields[name] for name in ("tenant", "priority", "workflow", "inputs", "traceparent")]
+        """Create a run's hash and its first events; `fields`: as the script names them."""
+        rest = [fields[name] for name in ("tenant", "priority", "workflow", "inputs", "plan", "traceparent")]
         return str(await self._step("open", run, status, owner, epoch, *rest))
 
     async def own(self, run: str, owner: str, epoch: int) -> str:
@@ -217,10 +217,10 @@ class Queue:
         known, *lost = await self._step("beat", worker, int(lease * 1000), int(expiry * 1000), *args)
         return bool(known), [str(task) for task in lost]
 
-    async def commit(self, right: Right, ends: Sequence[NodeEnd], *, starts: Sequence[str], last: bool) -> str:
-        """Make nodes' ends true, and say which nodes they let start; the last one ends the task."""
-        rest = [part for end in ends for part in end]
-        return str(await self._step("commit", *right.args, "1" if last else "", compact(list(starts)), *rest))
+    async def commit(self, right: Right, steps: Sequence[NodeEnd], *, last: bool) -> str:
+        """Make nodes' starts (an empty outcome) and ends true, in order; the last commit ends the task."""
+        rest = [part for step in steps for part in step]
+        return str(await self._step("commit", *right.args, "1" if last else "", *rest))
 
     async def give_back(self, right: Right, cause: str, delay: float, path: str = "", data: str = "{}") -> str:
         """Hand a task back for another attempt after `delay` seconds; counted by cause (error, drain)."""
@@ -247,10 +247,20 @@ class Queue:
         values: list[str | None] = await away(self.client.hmget(keys.run(run), list(names)))
         return values
 
+    async def errors(self, task: str) -> dict[str, int]:
+        """How often each node of a task has failed and was to be tried again."""
+        fields = await away(self.client.hgetall(keys.task(task)))
+        marked = "errors:"
+        return {name.removeprefix(marked): int(n) for name, n in fields.items() if name.startswith(marked)}
+
     async def next_waiting(self) -> str | None:
         """Take the first run without a driver from the list, if there is one."""
         popped = await away(self.client.zpopmin(keys.WAITING))
         return str(popped[0][0]) if popped else None
+
+    async def live_controls(self) -> set[str]:
+        """Controls whose lease holds, by their own last word (lapsed ones are adopted by the beat)."""
+        return {str(name) for name in await away(self.client.zrange(keys.CONTROLS, 0, -1))}
 
     async def waiting_count(self) -> int:
         """How many runs wait for a driver."""

@@ -66,6 +66,7 @@ local function start_node(run, path, attempt, ms)
   local ledger = P .. 'ledger:' .. run
   local old = call('HGET', ledger, path)
   if TERMINAL[status_of(old)] then return end
+  if status_of(old) == 'running' and string.find(old, '"attempt":' .. attempt .. ',', 1, true) then return end
   local outcome = '{"status":"running","attempt":' .. attempt .. ',"started_at":' .. ms .. '}'
   call('HSET', ledger, path, outcome)
   emit(run, 'node.started', path, attempt, '{}')
@@ -117,12 +118,12 @@ end
 
 local ops = {}
 
--- run, status, owner, epoch, tenant, priority, workflow, inputs, traceparent -> 'opened' | 'exists'
+-- run, status, owner, epoch, tenant, priority, workflow, inputs, plan, traceparent -> 'opened' | 'exists'
 function ops.open()
   local run, key = ARGV[2], P .. 'run:' .. ARGV[2]
   if call('EXISTS', key) == 1 then return 'exists' end
   call('HSET', key, 'status', ARGV[3], 'owner', ARGV[4], 'epoch', ARGV[5], 'tenant', ARGV[6], 'priority', ARGV[7],
-    'workflow', ARGV[8], 'inputs', ARGV[9], 'traceparent', ARGV[10], 'created_at', now())
+    'workflow', ARGV[8], 'inputs', ARGV[9], 'plan', ARGV[10], 'traceparent', ARGV[11], 'created_at', now())
   call('XADD', P .. 'events:' .. run, '*', 'type', 'run.queued', 'node', '', 'attempt', 0, 'data', '{}')
   if ARGV[3] == 'queued' then
     call('ZADD', P .. 'waiting', -tonumber(ARGV[7]) * 1e11 + call('HINCRBY', P .. 'counters', 'sequence', 1), run)
@@ -251,17 +252,21 @@ function ops.beat()
   return reply
 end
 
--- task, attempt, nonce, last ('1' or ''), starts (JSON list), then for each node: path, outcome, event data
+-- task, attempt, nonce, last ('1' or ''), then in order of time for each node that starts or ends: path, outcome ('' for
+-- a start), event data -> 'ok' | 'repeat' | 'stale' | 'ended'
 function ops.commit()
   local task, attempt, nonce = ARGV[2], ARGV[3], ARGV[4]
   local t, why = fence(task, attempt, nonce)
   if not t then return why end
   local ms, kept = now(), {}
-  for i = 7, #ARGV, 3 do
-    local text = end_node(t.run, ARGV[i], attempt, ARGV[i + 1], ARGV[i + 2], ms)
-    if text then kept[#kept + 1] = '"' .. ARGV[i] .. '":' .. text end
+  for i = 6, #ARGV, 3 do
+    if ARGV[i + 1] == '' then
+      start_node(t.run, ARGV[i], attempt, ms)
+    else
+      local text = end_node(t.run, ARGV[i], attempt, ARGV[i + 1], ARGV[i + 2], ms)
+      if text then kept[#kept + 1] = '"' .. ARGV[i] .. '":' .. text end
+    end
   end
-  for _, path in ipairs(cjson.decode(ARGV[6])) do start_node(t.run, path, attempt, ms) end
   if #kept > 0 then
     wake(t.run, call('HGET', P .. 'run:' .. t.run, 'owner'), '{' .. table.concat(kept, ',') .. '}')
   end
@@ -283,6 +288,7 @@ function ops.give_back()
   call('ZREM', P .. 'leases', task)
   leave_stream(t.queue, t.entry)
   if ARGV[7] ~= '' then
+    call('HINCRBY', key, 'errors:' .. ARGV[7], 1)
     call('HSET', P .. 'ledger:' .. t.run, ARGV[7], '{"status":"waiting","attempt":' .. ARGV[3] .. '}')
     emit(t.run, 'node.retrying', ARGV[7], ARGV[3], ARGV[8])
   end

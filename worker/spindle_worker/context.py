@@ -4,7 +4,6 @@ A node sees only this. Node code may run in a thread, so every method here may b
 nothing blocks but `artifacts.read`. What must reach the event loop goes through the sinks that the attempt gave.
 """
 
-import hashlib
 import logging
 import threading
 import time
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from spindle_common.contracts import Artifact
+from spindle_common.seeds import draw_seed
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -66,8 +66,7 @@ class Context:
 
     def seed_for(self, name: str = "seed") -> int:
         """Draw a seed in 0..2**32-1 from run and path, so that every attempt draws the same."""
-        drawn = hashlib.sha256(f"{self.run}/{self.node}/{name}".encode()).digest()
-        return int.from_bytes(drawn[:4], "big")
+        return draw_seed(self.run, self.node, name)
 
     def progress(self, done: int, total: int, message: str | None = None) -> None:
         """Report how far it is. Raises Cancelled when the attempt is to stop."""

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from spindle_common.settings import CommonSettings
 
@@ -25,6 +25,7 @@ class WorkerSettings(CommonSettings):
     worker_host: str = Field("127.0.0.1", description="Address of health and metrics.")
     worker_port: int = Field(0, ge=0, le=65535, description="Port of health and metrics; 0: any free one.")
     metrics_url: str | None = Field(None, description="Where Prometheus reaches them; unset: host and port.")
+    metrics_key: SecretStr | None = Field(None, description="Key for /metrics, needed beyond loopback.")
     test_nodes: bool = Field(False, description="Offer the test.* node types.")
     secrets_dir: Path | None = Field(None, description='Folder whose files answer {"$secret": name}.')
     drain_seconds: float = Field(30.0, ge=0, description="On SIGTERM: time for running tasks to end.")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic.experimental.missing_sentinel import MISSING
+from pydantic import MISSING
 
 
 class Mistake(BaseModel):

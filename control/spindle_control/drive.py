@@ -1,0 +1,191 @@
+"""One run, driven: its plan walked as a LangGraph, its ends recorded, its record archived.
+
+    walk(plan) -> decide -> dispatch … commits wake us -> board -> … -> finish (script) -> end_run (database) -> archive
+
+The script fixes the end first, and every copy is idempotent: killed anywhere in between, the next driver finds the
+same end and copies it again.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from spindle_common.events import START, read_events
+from spindle_common.graph import Board, walk
+from spindle_common.problems import StateLost, Unavailable
+from spindle_common.queue import Queue, compact
+from spindle_common.values import Outcome, Scope, resolve_outputs
+from spindle_control import metrics
+from spindle_control.dispatch import Dispatcher, Fenced, body, skip_ends, undispatchable
+from spindle_control.graphs import graph_of
+from spindle_control.planner import Planned
+from spindle_control.settings import ControlSettings
+from spindle_control.store import RunRow, Store
+
+log = logging.getLogger(__name__)
+_AWAY_SECONDS = 1.0
+_EVENTS_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What driving needs."""
+
+    queue: Queue
+    store: Store
+    settings: ControlSettings
+
+
+@dataclass
+class Ending:
+    """How a run ended."""
+
+    status: str
+    outputs: dict[str, Any] = field(default_factory=dict)
+    problem: dict[str, Any] | None = None
+
+    @property
+    def data(self) -> str:
+        """Its event's data, as JSON text."""
+        return compact({"outputs": self.outputs} if self.problem is None else {"problem": self.problem})
+
+
+class Drive:
+    """One run in the hands of this control, at one epoch."""
+
+    def __init__(self, row: RunRow, planned: Planned, parts: Parts) -> None:
+        self.row, self.epoch = row, row.epoch
+        self._plan, self._seeded, self._parts = planned.plan, planned.seeded, parts
+        self._tasks = {task.id: task for task in self._plan.tasks}
+        self._dispatcher = Dispatcher(parts.queue, row.id, row.epoch, parts.settings.crash_budget)
+        self._board = Board()
+        self._interrupted: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    # What wakes it -------------------------------------------------------------------------------------------------
+
+    def wake(self, outcomes: Mapping[str, Outcome], ended: str | None = None) -> None:
+        """Take in commits, or the news that someone else ended the run."""
+        self._board.put(outcomes)
+        if ended:
+            self._interrupt(ended)
+        elif self._plan.on_failure == "stop" and any(o["status"] == "failed" for o in outcomes.values()):
+            self._interrupt("stop")
+
+    def lost(self) -> None:
+        """Redis no longer knows the run."""
+        self._interrupt("missing")
+
+    def _interrupt(self, why: str) -> None:
+        if not self._interrupted.done():
+            self._interrupted.set_result(why)
+
+    # Driving -------------------------------------------------------------------------------------------------------
+
+    async def run(self, known: Mapping[str, Outcome]) -> None:
+        """Drive the run to its end; `known` are the outcomes that its ledger holds already."""
+        self.wake(known)
+        walking = asyncio.ensure_future(walk(graph_of(self._plan), self._board, self._decide))
+        try:
+            await asyncio.wait({walking, self._interrupted}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not walking.done():
+                walking.cancel()
+            await asyncio.gather(walking, return_exceptions=True)
+        answer = self._answer(walking)
+        if answer == "stale":
+            log.info("another control drives this run now", extra={"run": self.row.id})
+            return
+        await self._end(answer)
+
+    def _answer(self, walking: "asyncio.Future[None]") -> str | None:
+        """What ended the walk early, if anything: a script's answer, or `stop`."""
+        if self._interrupted.done():
+            return self._interrupted.result()
+        error = walking.exception()
+        if error is None:
+            return None
+        if isinstance(error, Fenced):
+            return str(error)
+        raise error
+
+    async def _decide(self, name: str) -> None:
+        """Decide a task's nodes: by ourselves when none of them runs, else by a worker."""
+        task = self._tasks[name]
+        scope = Scope(self.row.inputs, self._board.outcomes)
+        skipped = undispatchable(task, scope)
+        if skipped is not None:
+            await self._settle(skipped)
+            return
+        text = body(self.row.id, task, scope, seeded=self._seeded, traceparent=self.row.traceparent)
+        await self._dispatcher.offer(task, text)
+        await self._board.wait(task.nodes)
+
+    async def _settle(self, outcomes: dict[str, Outcome]) -> None:
+        while True:
+            try:
+                answer = await self._parts.queue.settle(self.row.id, self.epoch, skip_ends(outcomes))
+                break
+            except Unavailable:
+                await asyncio.sleep(_AWAY_SECONDS)
+        if answer != "ok":
+            raise Fenced(answer)
+        self._board.put(outcomes)
+
+    # Ending --------------------------------------------------------------------------------------------------------
+
+    async def _end(self, answer: str | None) -> None:
+        ending = self._ending()
+        while True:
+            try:
+                if answer in (None, "stop"):
+                    answer = await self._parts.queue.finish(self.row.id, self.epoch, ending.status, ending.data)
+                if answer == "stale":
+                    return
+                await archive(self._parts, self.row, self.epoch, ending if answer == "ok" else None)
+                return
+            except Unavailable as error:
+                log.warning("cannot end the run yet: %s", error, extra={"run": self.row.id})
+                await asyncio.sleep(_AWAY_SECONDS)
+
+    def _ending(self) -> Ending:
+        outcomes = self._board.outcomes
+        failed = [(path, o) for path, o in outcomes.items() if o["status"] == "failed"]
+        if failed:
+            path, outcome = min(failed, key=lambda item: item[1].get("ended_at", 0))
+            return Ending("failed", problem={**outcome["problem"], "instance": f"/nodes/{path}"})
+        if not self._board.knows(self._plan.node_task):
+            return Ending("failed", problem=StateLost().problem())
+        outputs = resolve_outputs(self._plan.outputs, Scope(self.row.inputs, outcomes))
+        return Ending("completed", outputs=outputs)
+
+
+async def archive(parts: Parts, row: RunRow, epoch: int | None, ending: Ending | None) -> None:
+    """Copy an ended run from Redis to the database, then let Redis forget it; idempotent.
+
+    Without `ending` the end is read from the run's hash: someone else fixed it, or nothing is left (`state-lost`).
+    """
+    status, text, ended_at = await parts.queue.run_fields(row.id, "status", "ending", "ended_at")
+    if status is None:
+        ending = Ending("failed", problem=StateLost("Redis no longer holds what was in flight").problem())
+    elif ending is None:
+        data = json.loads(text or "{}")
+        ending = Ending(status, data.get("outputs", {}), data.get("problem"))
+    ms = int(ended_at or time.time() * 1000)
+    events = await read_events(parts.queue.client, row.id, START, _EVENTS_AT_ONCE)
+    await parts.store.end_run(
+        row.id,
+        epoch,
+        ending.status,
+        ms,
+        outputs=ending.outputs,
+        problem=ending.problem,
+        nodes=await parts.queue.ledger(row.id),
+        events=events,
+    )
+    await parts.queue.archive(row.id, parts.settings.archive_seconds)
+    metrics.runs.labels(ending.status).inc()
+    metrics.run_seconds.labels(ending.status).observe(max(0, ms - row.created_at) / 1000)

@@ -1,0 +1,200 @@
+"""The driver: this control's runs, its lease, and what it does for runs and tasks that nobody looks after.
+
+Five loops, each of which outlives Redis or the database being away:
+
+    beat       renew our lease; adopt the runs of controls whose lease lapsed
+    wake       read drive:{owner} and hand commits to the runs concerned; after an interruption read their ledgers
+    sweep      due timers, lapsed leases, dead workers
+    fill       take waiting runs while there is room
+    reconcile  what the others cannot see: runs without a driver, runs that Redis lost
+
+Whoever takes a run raises the epoch in its row by compare-and-set, then in its hash, which accepts only a higher one.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterable
+
+from spindle_common.problems import Crashed, SpindleError, Unavailable
+from spindle_common.queue import DriveReader
+from spindle_control import metrics
+from spindle_control.drive import Drive, Ending, Parts, archive
+from spindle_control.opening import open_run, planned_of
+from spindle_control.planner import Planner
+from spindle_control.store import RunRow
+
+log = logging.getLogger(__name__)
+_SWEEP_SECONDS = 0.5
+_FILL_SECONDS = 0.25
+_RECONCILE_SECONDS = 5.0
+_AWAY_SECONDS = 0.5
+_CRASHED = Crashed("the worker that ran it died, or fell silent, as often as its budget allows").problem()
+
+
+class Driver:
+    """Drives runs; one in each control process."""
+
+    def __init__(self, parts: Parts, planner: Planner, redis_url: str) -> None:
+        self.owner = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        self._parts, self._planner, self._url = parts, planner, redis_url
+        self._drives: dict[str, Drive] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._rounds: dict[str, float] = {}
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another run may be driven here."""
+        return len(self._tasks) < self._parts.settings.max_driven_runs
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the slowest of our loops last went round."""
+        return time.monotonic() - min(self._rounds.values(), default=time.monotonic())
+
+    async def begin(self) -> None:
+        """Take our lease, before any run can be ours. Raises Unavailable."""
+        await self._parts.queue.control_beat(self.owner, self._parts.settings.control_lease_seconds)
+
+    async def run(self) -> None:
+        """Run every loop until cancelled; then let others have our runs at once."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._every("beat", self._parts.settings.control_beat_seconds, self._beat))
+                group.create_task(self._every("sweep", _SWEEP_SECONDS, self._sweep))
+                group.create_task(self._every("fill", _FILL_SECONDS, self._fill))
+                group.create_task(self._every("reconcile", _RECONCILE_SECONDS, self._reconcile))
+                group.create_task(self._wakes())
+        finally:
+            await self._leave()
+
+    async def _leave(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        with contextlib.suppress(Unavailable):
+            await self._parts.queue.control_beat(self.owner, -1.0)
+
+    async def _every(self, name: str, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await work()
+                self._rounds[name] = time.monotonic()
+            except Unavailable as error:
+                log.warning("%s: %s", name, error)
+            except Exception:
+                log.exception("%s failed", name)
+            await asyncio.sleep(seconds)
+
+    # Starting ------------------------------------------------------------------------------------------------------
+
+    def start(self, row: RunRow, *, fresh: bool) -> None:
+        """Drive a run that is ours in row and hash; a fresh one has nothing in its ledger yet."""
+        task = asyncio.create_task(self._drive(row, fresh), name=f"drive {row.id}")
+        self._tasks[row.id] = task
+        metrics.runs_driven.set(len(self._tasks))
+
+    async def _drive(self, row: RunRow, fresh: bool) -> None:
+        try:
+            planned = self._planner.known(row) or await planned_of(self._parts.queue, row.id)
+            drive = Drive(row, planned, self._parts)
+            self._drives[row.id] = drive
+            await drive.run({} if fresh else await self._parts.queue.ledger(row.id))
+        except SpindleError as error:
+            await self._unplannable(row, error)
+        except Exception:
+            log.exception("driving failed", extra={"run": row.id})
+        finally:
+            self._drives.pop(row.id, None)
+            self._tasks.pop(row.id, None)
+            metrics.runs_driven.set(len(self._tasks))
+
+    async def _unplannable(self, row: RunRow, error: SpindleError) -> None:
+        """End a run that was accepted but can no longer be planned: a node type that it used was withdrawn."""
+        log.error("the run cannot be driven: %s", error, extra={"run": row.id})
+        if isinstance(error, Unavailable):
+            return
+        ending = Ending("failed", problem=error.problem())
+        await self._parts.queue.finish(row.id, row.epoch, ending.status, ending.data)
+        await archive(self._parts, row, row.epoch, ending)
+
+    async def adopt(self, row: RunRow) -> None:
+        """Take a run over from nobody, or from a control that fell silent."""
+        queued, epoch = row.status == "queued", row.epoch + 1
+        if not await self._parts.store.take_over(row.id, self.owner, epoch):
+            return
+        row = await self._parts.store.run(row.id)
+        answer = await self._parts.queue.own(row.id, self.owner, epoch)
+        if answer == "missing" and queued:
+            planned = self._planner.plan(row.workflow)
+            await open_run(self._parts.queue, row, planned)
+            answer = "owned"
+        if answer == "owned":
+            self.start(row, fresh=False)
+        elif answer in ("ended", "missing"):
+            await archive(self._parts, row, epoch, None)
+
+    # Loops ---------------------------------------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        lapsed = await self._parts.queue.control_beat(self.owner, self._parts.settings.control_lease_seconds)
+        for owner in lapsed:
+            if owner != self.owner:
+                await self._adopt_from(owner)
+
+    async def _adopt_from(self, owner: str) -> None:
+        rows = [row for row in await self._parts.store.open_runs(owner) if row.status == "running"]
+        log.warning("control %s fell silent: adopting %d runs", owner, len(rows))
+        for row in rows:
+            await self.adopt(row)
+        await self._parts.queue.control_gone(owner)
+
+    async def _sweep(self) -> None:
+        await self._parts.queue.sweep(_CRASHED)
+
+    async def _fill(self) -> None:
+        while self.has_room:
+            run = await self._parts.queue.next_waiting()
+            if run is None:
+                return
+            row = await self._parts.store.run(run)
+            if row.status == "queued":
+                await self.adopt(row)
+
+    async def _reconcile(self) -> None:
+        for run, drive in list(self._drives.items()):
+            status = (await self._parts.queue.run_fields(run, "status"))[0]
+            if status is None:
+                drive.lost()
+        live = await self._parts.queue.live_controls()
+        for row in await self._parts.store.open_runs():
+            if row.id in self._tasks or row.owner in live - {self.owner}:
+                continue
+            if row.status == "running" or (row.status == "queued" and self.has_room):
+                await self.adopt(await self._parts.store.run(row.id))
+
+    async def _wakes(self) -> None:
+        reader = DriveReader(self._url, self.owner)
+        try:
+            while True:
+                try:
+                    for wake in await reader.read():
+                        if drive := self._drives.get(wake.run):
+                            drive.wake(wake.outcomes, wake.ended)
+                except Unavailable as error:
+                    log.warning("wake: %s", error)
+                    await asyncio.sleep(_AWAY_SECONDS)
+                    await self._rescan(list(self._drives.items()))
+        finally:
+            await reader.close()
+
+    async def _rescan(self, drives: Iterable[tuple[str, Drive]]) -> None:
+        with contextlib.suppress(Unavailable):
+            for run, drive in drives:
+                drive.wake(await self._parts.queue.ledger(run))
+                status = (await self._parts.queue.run_fields(run, "status"))[0]
+                if status not in (None, "running"):
+                    drive.wake({}, status)

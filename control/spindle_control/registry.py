@@ -1,0 +1,179 @@
+"""Which node types exist, who offers them, and how the queues stand.
+
+Manifests come from Redis (live workers) and from the database (types ever announced), so that a restarted control
+knows the types before any worker is back. The same type@version with another schema is refused, and shown.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from spindle_common import keys
+from spindle_common.contracts import Manifest, ModelInfo, NodeType
+from spindle_common.events import rfc3339
+from spindle_common.problems import Unavailable
+from spindle_common.queue import Queue, away
+from spindle_control import metrics
+from spindle_control.compiler import Catalog
+from spindle_control.store import Store
+
+log = logging.getLogger(__name__)
+_REFRESH_SECONDS = 0.5
+Json = dict[str, Any]
+
+
+class Registry:
+    """The catalog of the moment, refreshed while `run` runs."""
+
+    def __init__(self, queue: Queue, store: Store) -> None:
+        self._queue, self._store = queue, store
+        self._types: dict[str, NodeType] = {}
+        self._refused: dict[str, list[str]] = {}
+        self._live: dict[str, tuple[str, Manifest]] = {}
+        self._catalog = Catalog({}, {}, frozenset(), {}, None)
+        self.generation = 0
+        self._depths: list[Json] = []
+
+    async def run(self) -> None:
+        """Keep the catalog and the figures of the queues fresh until cancelled."""
+        while True:
+            try:
+                await self.refresh()
+                await self._measure()
+            except Unavailable as error:
+                log.warning("registry: %s", error)
+            except Exception:
+                log.exception("registry failed")
+            await asyncio.sleep(_REFRESH_SECONDS)
+
+    async def load(self) -> None:
+        """Read the types that the database knows, then the live workers."""
+        for described in await self._store.node_types():
+            self._types[described["type"]] = NodeType.model_validate(described)
+        await self.refresh()
+        self._rebuild()
+
+    async def refresh(self) -> None:
+        """Read the workers' manifests where they changed. Raises Unavailable."""
+        client = self._queue.client
+        names = [str(name) for name in await away(client.zrange(keys.WORKERS, 0, -1))]
+        since = {name: await away(client.hget(keys.worker(name), "since")) for name in names}
+        current = {name: mark for name, mark in since.items() if mark}
+        if current == {name: mark for name, (mark, _) in self._live.items()}:
+            return
+        live = {}
+        for name, mark in current.items():
+            text = await away(client.hget(keys.worker(name), "manifest"))
+            if text:
+                live[name] = (mark, Manifest.model_validate_json(text))
+        self._live = live
+        await self._admit()
+        self._rebuild()
+
+    async def _admit(self) -> None:
+        """Keep new node types in the database; note those that contradict what is known."""
+        self._refused = {}
+        for name, (_, manifest) in self._live.items():
+            described = [t.model_dump(mode="json", by_alias=True, exclude={"queue"}) for t in manifest.node_types]
+            if refused := await self._store.save_node_types(described):
+                log.error("worker %s announces other schemas for %s", name, ", ".join(refused))
+                self._refused[name] = refused
+            for node_type in manifest.node_types:
+                if node_type.type not in refused:
+                    self._types[node_type.type] = node_type
+
+    def _rebuild(self) -> None:
+        queues: dict[str, set[str]] = {name: set() for name in self._types}
+        models: dict[str, ModelInfo] = {}
+        default = None
+        live: set[str] = set()
+        for name, (_, manifest) in sorted(self._live.items()):
+            live |= {queue for queue, count in manifest.slots.items() if count}
+            for node_type in manifest.node_types:
+                if node_type.queue and node_type.type not in self._refused.get(name, ()):
+                    queues[node_type.type].add(node_type.queue)
+            for model in manifest.models:
+                models.setdefault(model.name, model)
+                default = default or (model.name if model.default else None)
+        offered = {name: frozenset(found) or self._remembered(name) for name, found in queues.items()}
+        self._catalog = Catalog(dict(self._types), offered, frozenset(live), models, default)
+        self.generation += 1
+
+    def _remembered(self, name: str) -> frozenset[str]:
+        """Queues of a type that no live worker offers: those it had when last seen here."""
+        return self._catalog.queues.get(name) or frozenset(filter(None, [self._types[name].queue]))
+
+    def catalog(self) -> Catalog:
+        """What documents are checked and planned against."""
+        return self._catalog
+
+    # For people ----------------------------------------------------------------------------------------------------
+
+    async def node_types(self) -> list[Json]:
+        """Every node type, with the queues on which live workers offer it."""
+        return [
+            t.model_dump(mode="json", by_alias=True, exclude={"queue"}) | {"queues": sorted(self._catalog.queues[name])}
+            for name, t in sorted(self._types.items())
+        ]
+
+    async def workers(self) -> list[Json]:
+        """Live workers: slots, models, the types refused because their schemas contradict."""
+        return [
+            {
+                "id": name,
+                "version": manifest.version,
+                "host": _text(manifest.host),
+                "metrics_url": _text(manifest.metrics_url),
+                "since": rfc3339(int(mark)),
+                "slots": manifest.slots,
+                "node_types": sorted(t.type for t in manifest.node_types),
+                "models": [model.model_dump(mode="json") for model in manifest.models],
+                "refused": self._refused.get(name, []),
+            }
+            for name, (mark, manifest) in sorted(self._live.items())
+        ]
+
+    async def queues(self) -> list[Json]:
+        """Each queue: slots, how many wait and run, and how long the oldest has waited."""
+        await self._measure()
+        return self._depths
+
+    async def _measure(self) -> None:
+        slots: Mapping[str, str] = await away(self._queue.client.hgetall(keys.SLOTS))
+        known = set(slots) | {queue for found in self._catalog.queues.values() for queue in found}
+        self._depths = [await self._queue_state(queue, int(slots.get(queue, 0))) for queue in sorted(known)]
+        for state in self._depths:
+            metrics.queue_depth.labels(state["queue"]).set(state["waiting"])
+            metrics.queue_oldest.labels(state["queue"]).set(state["oldest_seconds"])
+            metrics.queue_slots.labels(state["queue"]).set(state["slots"])
+        metrics.workers.set(len(self._live))
+        counters = await away(self._queue.client.hgetall(keys.COUNTERS))
+        metrics.fences_refused.set(int(counters.get("fences_refused", 0)))
+        metrics.leases_lapsed.set(int(counters.get("leases_lapsed", 0)))
+
+    async def _queue_state(self, queue: str, slots: int) -> Json:
+        client = self._queue.client
+        ready = int(await away(client.zcard(keys.ready(queue))))
+        in_stream = int(await away(client.xlen(keys.queue(queue))))
+        running, last = 0, "0-0"
+        if in_stream:
+            for group in await away(client.xinfo_groups(keys.queue(queue))):
+                running, last = int(group["pending"]), str(group["last-delivered-id"])
+        waiting = ready + max(0, in_stream - running)
+        oldest = await self._oldest_seconds(queue, last) if waiting else 0.0
+        return {"queue": queue, "slots": slots, "waiting": waiting, "running": running, "oldest_seconds": oldest}
+
+    async def _oldest_seconds(self, queue: str, last: str) -> float:
+        client = self._queue.client
+        rows = await away(client.xrange(keys.queue(queue), min=f"({last}", count=1))
+        tasks = [rows[0][1]["task"]] if rows else await away(client.zrange(keys.ready(queue), 0, 0))
+        ready_at = await away(client.hget(keys.task(tasks[0]), "ready_at")) if tasks else None
+        seconds, micros = await away(client.time())
+        return max(0.0, seconds + micros / 1e6 - int(ready_at) / 1000) if ready_at else 0.0
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+

@@ -1,0 +1,251 @@
+"""What the API does with runs: accept, show, wait, watch, cancel.
+
+Accepting: check -> bind inputs -> plan -> hash in Redis -> row in the database -> drive. The hash comes first, so that
+one write to the database accepts a run, and a row that says `running` always had a hash: if that is gone, it was lost.
+"""
+
+import asyncio
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from spindle_common.digests import digest
+from spindle_common.events import RUN_ENDS, START, Hub, Interrupted, Lagging, cursor, read_events, rfc3339
+from spindle_common.problems import InvalidInputs, InvalidRequest, TooManyRequests, mistake
+from spindle_common.queue import compact
+from spindle_control.compiler import bind_inputs
+from spindle_control.drive import Parts, archive
+from spindle_control.driver import Driver
+from spindle_control.opening import open_run
+from spindle_control.planner import Accepted, Planner
+from spindle_control.records import record_of
+from spindle_control.store import ENDED, RunRow
+
+Json = dict[str, Any]
+_SUBMISSION = frozenset({"workflow", "inputs", "priority"})
+_PAGE = 1000
+
+
+class RunService:
+    """Runs, as the API sees them."""
+
+    def __init__(self, parts: Parts, planner: Planner, driver: Driver, hub: Hub) -> None:
+        self._parts, self._planner, self._driver, self._hub = parts, planner, driver, hub
+
+    # Accepting -----------------------------------------------------------------------------------------------------
+
+    async def submit(self, tenant: str, body: Json, idempotency_key: str | None, traceparent: str | None) -> RunRow:
+        """Accept a run. Raises InvalidWorkflow, InvalidInputs, Conflict, TooManyRequests, Unavailable."""
+        _check_shape(body)
+        accepted = self._planner.accept(body["workflow"])
+        inputs = bind_inputs(accepted.checked, body.get("inputs", {}))
+        driven = self._driver.has_room
+        if not driven and await self._parts.queue.waiting_count() >= self._parts.settings.max_queued_runs:
+            raise TooManyRequests("as many runs wait as are allowed to", retry_after=5.0)
+        row = self._new_row(tenant, body, accepted, inputs, driven=driven, traceparent=traceparent)
+        await open_run(self._parts.queue, row, accepted.planned)
+        return await self._keep(row, body, idempotency_key)
+
+    def _new_row(
+        self, tenant: str, body: Json, accepted: Accepted, inputs: Json, *, driven: bool, traceparent: str | None
+    ) -> RunRow:
+        now = int(time.time() * 1000)
+        return RunRow(
+            id=_new_id(),
+            tenant=tenant,
+            status="running" if driven else "queued",
+            priority=body.get("priority", 0),
+            owner=self._driver.owner if driven else None,
+            epoch=1 if driven else 0,
+            created_at=now,
+            started_at=now if driven else None,
+            ended_at=None,
+            workflow=body["workflow"],
+            workflow_digest=accepted.digest,
+            workflow_version=None,
+            inputs=inputs,
+            traceparent=traceparent,
+        )
+
+    async def _keep(self, row: RunRow, body: Json, key: str | None) -> RunRow:
+        try:
+            kept = await self._parts.store.insert_run(row, (key, digest(body)) if key else None)
+        except BaseException:
+            await self._discard(row.id)
+            raise
+        if kept.id != row.id:
+            await self._discard(row.id)
+        elif row.status == "running":
+            self._driver.start(row, fresh=True)
+        return kept
+
+    async def _discard(self, run: str) -> None:
+        """Take back a hash whose row was not written."""
+        with contextlib.suppress(Exception):
+            await self._parts.queue.finish(run, None, "cancelled", "{}")
+            await self._parts.queue.archive(run, 0)
+
+    async def validate(self, body: object) -> Json:
+        """Check a workflow, or a whole submission, and show its plan. Raises InvalidWorkflow, InvalidInputs."""
+        whole = isinstance(body, dict) and "workflow" in body
+        if whole:
+            _check_shape(body)
+        accepted = self._planner.accept(body["workflow"] if isinstance(body, dict) and whole else body)
+        if isinstance(body, dict) and "inputs" in body and whole:
+            bind_inputs(accepted.checked, body["inputs"])
+        warnings = [warning.model_dump(mode="json") for warning in accepted.checked.warnings]
+        return {"valid": True, "digest": accepted.digest, "warnings": warnings, "plan": accepted.planned.plan.to_json()}
+
+    # Showing -------------------------------------------------------------------------------------------------------
+
+    async def record(self, run: str, tenant: str, wait: float = 0) -> Json:
+        """Return the run's record; with `wait` once it has ended, or after so many seconds. Raises NotFound."""
+        row = await self._parts.store.run(run, tenant)
+        if wait > 0 and row.status not in ENDED:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._ended(run, tenant)
+            row = await self._parts.store.run(run, tenant)
+        return await self._live_record(row)
+
+    async def _live_record(self, row: RunRow) -> Json:
+        if row.status in ENDED:
+            return record_of(row, row.nodes or {}, {})
+        queue = self._parts.queue
+        status, ending, ended_at = await queue.run_fields(row.id, "status", "ending", "ended_at")
+        record = record_of(row, await queue.ledger(row.id), await queue.ticks(row.id))
+        if status in ENDED:
+            record |= {"status": status, "ended_at": rfc3339(int(ended_at or 0)), **json.loads(ending or "{}")}
+        return record
+
+    async def _ended(self, run: str, tenant: str) -> None:
+        async for event in self.watch(run, tenant, START):
+            if event["type"] in RUN_ENDS:
+                return
+
+    async def page(self, tenant: str, status: str | None, after: str | None, limit: int) -> Json:
+        """Return a page of runs, newest first, without their nodes."""
+        rows, following = await self._parts.store.runs(tenant, status=status, after=after, limit=limit)
+        return {"runs": [record_of(row, None, {}) for row in rows], "next": following}
+
+    # Ending --------------------------------------------------------------------------------------------------------
+
+    async def cancel(self, run: str, tenant: str) -> Json:
+        """End a run at once; one that has ended stays as it ended. Raises NotFound, Unavailable."""
+        row = await self._parts.store.run(run, tenant)
+        if row.status not in ENDED:
+            data = compact({"reason": "cancelled by its owner"})
+            answer = await self._parts.queue.finish(run, None, "cancelled", data)
+            if row.owner is None or answer == "missing":
+                await archive(self._parts, row, row.epoch, None)
+            row = await self._parts.store.run(run, tenant)
+        return await self._live_record(row)
+
+    # Watching ------------------------------------------------------------------------------------------------------
+
+    async def history(self, run: str, tenant: str, after: str | None, limit: int) -> Json:
+        """Return durable events after a cursor, and the cursor after them."""
+        row = await self._parts.store.run(run, tenant)
+        events = await self._past(row.id, _valid(after), limit)
+        return {"events": events, "next": events[-1]["id"] if events else after}
+
+    async def _past(self, run: str, after: str, limit: int) -> list[Json]:
+        """Durable events after a cursor: from Redis, or once it has forgotten them from the archive."""
+        archived = await self._parts.store.archived_events(run, after, limit)
+        if archived is not None:
+            return archived
+        found = await read_events(self._parts.queue.client, run, after, limit)
+        if found:
+            return found
+        return await self._parts.store.archived_events(run, after, limit) or []
+
+    async def watch(self, run: str, tenant: str, after: str | None) -> AsyncIterator[Json]:
+        """Yield events after a cursor, then live ones, until the run's end. Raises NotFound, InvalidRequest.
+
+        Ticks and previews come in between, without id. A watcher that is too slow gets `bye` with its cursor.
+        """
+        row = await self._parts.store.run(run, tenant)
+        seen = _valid(after)
+        subscription = await self._hub.open(run, self._parts.settings.socket_queue)
+        try:
+            while True:
+                async for event in self._replay(row, seen):
+                    seen = event.get("id", seen)
+                    yield event
+                    if event["type"] in RUN_ENDS:
+                        return
+                if (await self._parts.store.run(run)).status in ENDED and not await self._past(run, seen, 1):
+                    return
+                async for event in self._follow(subscription, seen):
+                    seen = event.get("id", seen)
+                    yield event
+                    if event["type"] in RUN_ENDS:
+                        return
+        finally:
+            subscription.close()
+
+    async def _replay(self, row: RunRow, after: str) -> AsyncIterator[Json]:
+        first = True
+        while True:
+            events = await self._past(row.id, after, _PAGE)
+            if first and not events and await self._forgotten(row):
+                yield await self._gap(row)
+            for event in events:
+                yield event
+            if len(events) < _PAGE:
+                return
+            after, first = events[-1]["id"], False
+
+    async def _forgotten(self, row: RunRow) -> bool:
+        """Whether neither Redis nor the archive has any event of the run, not even its first."""
+        return not await self._past(row.id, START, 1)
+
+    async def _gap(self, row: RunRow) -> Json:
+        snapshot = await self._live_record(await self._parts.store.run(row.id))
+        data = {"reason": "the events of this run were lost", "snapshot": snapshot}
+        return {"type": "gap", "run": row.id, "time": rfc3339(int(time.time() * 1000)), "data": data}
+
+    async def _follow(self, subscription: Any, seen: str) -> AsyncIterator[Json]:
+        """Live events newer than the cursor; returns when the past must be read again."""
+        while True:
+            try:
+                event = await subscription.next()
+            except (Lagging, Interrupted):
+                return
+            if "id" in event:
+                if cursor(event["id"]) <= cursor(seen):
+                    continue
+                seen = event["id"]
+            yield event
+
+
+def _new_id() -> str:
+    """A run id that sorts by time: 48 bits of milliseconds, 56 of chance, in hex."""
+    return f"{int(time.time() * 1000):012x}{secrets.token_hex(7)}"
+
+
+def _valid(after: str | None) -> str:
+    try:
+        return "-".join(map(str, cursor(after or START)))
+    except ValueError:
+        wrong = mistake("/after", "bad-cursor", f"{after!r} is no event id", "use the id of an event, such as 0-0")
+        raise InvalidRequest("the cursor is not valid", errors=[wrong]) from None
+
+
+def _check_shape(body: object) -> None:
+    """The submission's own members; the workflow inside is the compiler's to check."""
+    if not isinstance(body, dict):
+        raise InvalidRequest("the body must be a JSON object with a `workflow`")
+    wrong = [mistake(f"/{key}", "unknown-member", f"`{key}` is not known here") for key in body.keys() - _SUBMISSION]
+    if "workflow" not in body:
+        wrong.append(mistake("", "missing-member", "`workflow` is missing", "put the workflow under `workflow`"))
+    if not isinstance(body.get("inputs", {}), dict):
+        raise InvalidInputs(errors=[mistake("/inputs", "wrong-type", "`inputs` must be an object")])
+    priority = body.get("priority", 0)
+    if not isinstance(priority, int) or isinstance(priority, bool) or not -100 <= priority <= 100:
+        wrong.append(mistake("/priority", "out-of-range", "`priority` must be a whole number from -100 to 100"))
+    if wrong:
+        raise InvalidRequest("the submission is not valid", errors=wrong)

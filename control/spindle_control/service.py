@@ -1,0 +1,96 @@
+"""The control plane wired together: what the routes need, and the loops that run beside them."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+from spindle_common.artifacts import ArtifactStore, open_store
+from spindle_common.events import Hub
+from spindle_common.problems import Unavailable
+from spindle_common.queue import Queue, away, connect
+from spindle_control import metrics
+from spindle_control.api_keys import ApiKeys
+from spindle_control.drive import Parts
+from spindle_control.driver import Driver
+from spindle_control.planner import Planner
+from spindle_control.registry import Registry
+from spindle_control.runs import RunService
+from spindle_control.settings import ControlSettings
+from spindle_control.store import Store
+
+log = logging.getLogger(__name__)
+_START_SECONDS = 30.0
+_PATIENCE_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the routes work with."""
+
+    settings: ControlSettings
+    store: Store
+    artifacts: ArtifactStore
+    runs: RunService
+    registry: Registry
+    keys: ApiKeys
+    driver: Driver
+    redis_health: Callable[[], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def open_services(settings: ControlSettings) -> AsyncIterator[Services]:
+    """Open everything, run the loops while the block runs, close everything.
+
+    Raises:
+        RedisRefused, Unavailable: what is needed at the start is away or unfit.
+
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    client = connect(settings.redis)
+    queue = Queue(client)
+    hub = Hub(settings.redis)
+    artifacts = open_store(settings.data_dir, settings.s3_url)
+    await _patiently(queue.check_server)
+    store = await Store.open(settings.database)
+    try:
+        registry = Registry(queue, store)
+        await registry.load()
+        parts = Parts(queue, store, settings)
+        planner = Planner(registry, settings)
+        driver = Driver(parts, planner, settings.redis)
+        runs = RunService(parts, planner, driver, hub)
+
+        async def redis_health() -> None:
+            await away(client.ping())
+
+        services = Services(
+            settings, store, artifacts, runs, registry, ApiKeys(settings.keys_file), driver, redis_health
+        )
+        metrics.driver_progress.set_function(lambda: driver.silence)
+        await driver.begin()
+        loops = [asyncio.create_task(work) for work in (driver.run(), registry.run(), hub.run())]
+        try:
+            yield services
+        finally:
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+    finally:
+        await store.close()
+        await hub.close()
+        await artifacts.close()
+        await client.aclose()
+
+
+async def _patiently(check: Callable[[], Awaitable[None]]) -> None:
+    """Wait for a Redis that is still starting."""
+    deadline = asyncio.get_running_loop().time() + _START_SECONDS
+    while True:
+        try:
+            return await check()
+        except Unavailable:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(_PATIENCE_SECONDS)

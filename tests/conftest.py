@@ -1,0 +1,25 @@
+"""Fixtures that every kind of test shares: a real Redis-compatible server, private to this run."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from support.redis_server import RedisServer
+
+from spindle_common.queue import Queue, connect
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def queue(redis_server: RedisServer) -> AsyncIterator[Queue]:
+    """The task protocol on an emptied server."""
+    client = connect(redis_server.url)
+    await client.flushall()
+    yield Queue(client)
+    await client.aclose()

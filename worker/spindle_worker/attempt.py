@@ -1,0 +1,219 @@
+"""One try at a task: its nodes run as a LangGraph, each one's end committed under the task's fence.
+
+    body -> feed -> walk: decide -> call the node -> wait for its uploads -> commit … -> the last commit ends the task
+
+A node's failure is an outcome. One that may be tried again holds its dependents back, lets its siblings end, and then
+the task is given back with the node's error counted. Whoever lost its right (lease, run) stops and commits nothing.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from spindle_common.artifacts import ArtifactStore
+from spindle_common.graph import Board, walk
+from spindle_common.problems import BadInput, NodeFailed, SpindleError, TimedOut
+from spindle_common.queue import NodeEnd, Queue, Right, Taken, compact, outcome_text
+from spindle_common.telemetry import current_trace
+from spindle_common.values import ENDED, Outcome, Scope, Skip, decide
+from spindle_worker import calling, metrics
+from spindle_worker.committer import Committer, LostRight, patiently
+from spindle_worker.context import Context, Sinks
+from spindle_worker.files import Files
+from spindle_worker.graphs import graph_of
+from spindle_worker.node import NodeSpec
+from spindle_worker.reporter import Reporter
+from spindle_worker.spill import Spill
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """What attempts of a worker share."""
+
+    queue: Queue
+    artifacts: ArtifactStore
+    specs: Mapping[str, NodeSpec]
+    executors: Mapping[str, Executor]
+    models: Any = None
+    secrets: Any = None
+    provenance: Any = None
+
+
+class _Held(NamedTuple):
+    """A node that failed and is to be tried again."""
+
+    problem: dict[str, Any]
+    delay: float
+
+
+class Attempt:
+    """Runs a taken task to its end, unless its right is lost before."""
+
+    def __init__(self, taken: Taken, right: Right, equipment: Equipment) -> None:
+        self.taken, self.right = taken, right
+        self._eq = equipment
+        self._body: dict[str, Any] = json.loads(taken.body)
+        self._nodes: dict[str, dict[str, Any]] = self._body["nodes"]
+        self._stops: set[threading.Event] = set()
+        self._unwanted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._committer = Committer(equipment.queue, right)
+        self._reporter = Reporter(equipment.queue, right, self.cancel)
+        self._files = Files(equipment.artifacts)
+        self._spill = Spill(equipment.artifacts)
+        self._board = Board()
+        self._held: dict[str, _Held] = {}
+        self._errors: dict[str, int] = {}
+        self._active = 0
+        self._stalled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def cancel(self) -> None:
+        """Stop as soon as the nodes notice; nothing more is committed."""
+        for stop in self._stops:
+            stop.set()
+        if not self._unwanted.done():
+            self._unwanted.set_result(None)
+
+    async def run(self) -> str:
+        """Run it; returns how the attempt ended: done, retried or unwanted."""
+        current_trace.set(self._body.get("traceparent"))
+        metrics.schedule_to_start.labels(self.taken.queue).observe(self.taken.waited_ms / 1000)
+        try:
+            outcome = await self._run()
+        except LostRight as lost:
+            self.cancel()
+            log.info("stopped: %s", lost, extra={"task": self.taken.task})
+            outcome = "unwanted"
+        await self._reporter.close()
+        metrics.tasks.labels(self.taken.queue, outcome).inc()
+        return outcome
+
+    async def _run(self) -> str:
+        self._board.put(await self._known())
+        walking = asyncio.ensure_future(walk(graph_of(self._nodes), self._board, self._decide))
+        try:
+            await asyncio.wait({walking, self._unwanted, self._stalled}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            finished = walking.done()
+            walking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await walking
+        if self._unwanted.done():
+            return "unwanted"
+        if finished:
+            await self._committer.finish(last=True)
+            return "done"
+        return await self._give_back()
+
+    async def _known(self) -> dict[str, Outcome]:
+        """What the body feeds, and on a later attempt what an earlier one committed; handles are made again."""
+        known: dict[str, Outcome] = await self._spill.fetch(self._body.get("feed", {}))
+        if self.taken.attempt > 1:
+            self._errors = await self._eq.queue.errors(self.taken.task)
+            ledger = await self._eq.queue.ledger(self.taken.run)
+            kept = {
+                p: o for p, o in ledger.items() if p in self._nodes and o["status"] in ENDED and not self._handles(p)
+            }
+            known |= await self._spill.fetch(kept)
+        return known
+
+    def _handles(self, path: str) -> bool:
+        spec = self._eq.specs.get(self._nodes[path]["type"])
+        return bool(spec and spec.handles)
+
+    # One node ------------------------------------------------------------------------------------------------------
+
+    async def _decide(self, path: str) -> None:
+        node = self._nodes[path]
+        self._active += 1
+        try:
+            outcome = await self._outcome(path, node)
+        finally:
+            self._active -= 1
+        if outcome is not None:
+            self._board.put({path: outcome})
+            self._notice_stall()
+        else:
+            self._notice_stall()
+            await self._stalled
+
+    async def _outcome(self, path: str, node: Mapping[str, Any]) -> Outcome | None:
+        """Run one node and commit its end; None when it is to be tried again."""
+        began = time.perf_counter()
+        try:
+            decision = decide(node, Scope(self._body.get("inputs", {}), self._board.outcomes, self._eq.secrets))
+            if isinstance(decision, Skip):
+                return self._commit(path, {"status": "skipped", "reason": decision.reason})
+            self._committer.started(path)
+            outputs = await self._call(path, node, decision)
+            kept = await self._spill.store(outputs.values)
+            await self._files.settle()
+        except SpindleError as error:
+            return self._failed(path, node, error)
+        metrics.node_seconds.labels(node["type"]).observe(time.perf_counter() - began)
+        self._commit(path, {"status": "completed", "outputs": kept})
+        return {"status": "completed", "outputs": outputs.values | outputs.handles}
+
+    async def _call(self, path: str, node: Mapping[str, Any], inputs: dict[str, Any]) -> calling.Returned:
+        spec = self._eq.specs.get(node["type"])
+        if spec is None:
+            raise NodeFailed(f"this worker does not know {node['type']}")
+        sinks = Sinks(self._reporter.progress, self._reporter.preview, self._provenance)
+        context = Context(self.taken.run, path, self.taken.attempt, self._files, sinks, models=self._eq.models)
+        self._stops.add(context.stop)
+        try:
+            async with asyncio.timeout(node.get("timeout")):
+                return await calling.call(spec, inputs, context, self._eq.executors.get(self.taken.queue))
+        except TimeoutError:
+            raise TimedOut(f"it took longer than {node['timeout']:g} s") from None
+        finally:
+            context.stop.set()
+            self._stops.discard(context.stop)
+
+    def _provenance(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self._eq.provenance(self.taken.run)
+        return found
+
+    def _failed(self, path: str, node: Mapping[str, Any], error: SpindleError) -> Outcome | None:
+        problem = error.problem()
+        log.warning("failed: %s", error, extra={"run": self.taken.run, "node": path, "attempt": self.taken.attempt})
+        errors = self._errors.get(path, 0) + 1
+        if errors < node.get("max_attempts", 1) and not isinstance(error, BadInput):
+            self._held[path] = _Held(problem, node.get("backoff", 1.0) * 2 ** (errors - 1))
+            return None
+        if node.get("on_error") == "skip":
+            return self._commit(path, {"status": "skipped", "reason": "error", "problem": problem})
+        return self._commit(path, {"status": "failed", "problem": problem})
+
+    def _commit(self, path: str, outcome: Outcome) -> Outcome:
+        status = outcome["status"]
+        rest = {key: value for key, value in outcome.items() if key != "status"}
+        metrics.nodes.labels(self._nodes[path]["type"], status).inc()
+        self._committer.ended(NodeEnd(path, outcome_text(status, **rest), compact(rest)))
+        return outcome
+
+    # Trying again --------------------------------------------------------------------------------------------------
+
+    def _notice_stall(self) -> None:
+        """Once nodes are held back and none can run any more, the attempt is over."""
+        if not self._held or self._active or self._stalled.done():
+            return
+        open_paths = [p for p in self._nodes if p not in self._board.outcomes and p not in self._held]
+        if not any(self._board.knows(self._nodes[p].get("needs", ())) for p in open_paths):
+            self._stalled.set_result(None)
+
+    async def _give_back(self) -> str:
+        await self._committer.finish(last=False)
+        path, held = max(self._held.items(), key=lambda item: item[1].delay)
+        data = compact({"cause": "error", "delay_seconds": held.delay, "problem": held.problem})
+        queue, delay = self._eq.queue, held.delay
+        await patiently(lambda: queue.give_back(self.right, "error", delay, path, data))
+        return "retried"

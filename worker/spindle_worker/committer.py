@@ -1,0 +1,72 @@
+"""Commits of one attempt, in order, one in flight: what becomes ready meanwhile goes together in the next.
+
+A node may start on its predecessor's result before that result's commit returned: both stand under one fence, so the
+ledger never holds a child without its parent, and a lost fence refuses both.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from spindle_common.problems import Unavailable
+from spindle_common.queue import NodeEnd, Queue, Right
+from spindle_worker import metrics
+
+log = logging.getLogger(__name__)
+_AWAY_SECONDS = 0.5
+
+
+class LostRight(Exception):
+    """Another attempt has the task, or the run has ended; says which."""
+
+
+class Committer:
+    """Sends starts and ends of an attempt's nodes."""
+
+    def __init__(self, queue: Queue, right: Right) -> None:
+        self._queue, self._right = queue, right
+        self._waiting: list[NodeEnd] = []
+        self._in_flight = asyncio.Lock()
+        self._sender: asyncio.Task[None] | None = None
+
+    def started(self, path: str) -> None:
+        """Say that a node starts; it goes out with what becomes ready in the same turn of the loop."""
+        self.ended(NodeEnd(path, "", ""))
+
+    def ended(self, end: NodeEnd) -> None:
+        """Commit a node's end."""
+        self._waiting.append(end)
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.ensure_future(self._send())
+
+    async def _send(self) -> None:
+        """Send until nothing waits; the first pause lets a chain of quick nodes gather."""
+        await asyncio.sleep(0)
+        while self._waiting:
+            await self._flush(last=False)
+
+    async def _flush(self, *, last: bool) -> None:
+        async with self._in_flight:
+            steps, self._waiting = self._waiting, []
+            if not steps and not last:
+                return
+            answer = await patiently(lambda: self._queue.commit(self._right, steps, last=last))
+        if answer in ("stale", "ended"):
+            metrics.commits_refused.inc()
+            raise LostRight(answer)
+
+    async def finish(self, *, last: bool) -> None:
+        """Commit what is left and, with `last`, end the task by it. Raises LostRight."""
+        await self._flush(last=last)
+        if self._sender is not None:
+            await self._sender
+
+
+async def patiently(call: Callable[[], Awaitable[str]]) -> str:
+    """Repeat a step until Redis answers; every step may be repeated."""
+    while True:
+        try:
+            return await call()
+        except Unavailable as error:
+            log.warning("Redis is away, trying again: %s", error)
+            await asyncio.sleep(_AWAY_SECONDS)

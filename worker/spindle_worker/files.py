@@ -1,0 +1,49 @@
+"""A node's view of the object store: reads block its thread, writes go on behind its back until the commit."""
+
+import asyncio
+import hashlib
+from typing import Any
+
+from spindle_common.artifacts import ArtifactStore
+from spindle_common.contracts import Artifact
+from spindle_worker import metrics
+
+_READ_SECONDS = 300
+
+
+class Files:
+    """Artifacts of one attempt; what it wrote itself is read back from memory."""
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self._store = store
+        self._loop = asyncio.get_running_loop()
+        self._written: dict[str, bytes] = {}
+        self._uploads: dict[str, asyncio.Future[Any]] = {}
+
+    def read(self, artifact: Artifact) -> bytes:
+        """Return the bytes; blocks the calling thread, which must not be the event loop's."""
+        if artifact.digest in self._written:
+            return self._written[artifact.digest]
+        reading = asyncio.run_coroutine_threadsafe(self._store.read(artifact.digest), self._loop)
+        data = reading.result(_READ_SECONDS)
+        metrics.artifact_bytes.labels("read").inc(len(data))
+        return data
+
+    def write(self, data: bytes, media_type: str) -> Artifact:
+        """Name the bytes and begin their upload; callable from any thread."""
+        artifact = Artifact(digest="sha256:" + hashlib.sha256(data).hexdigest(), media_type=media_type, size=len(data))
+        if artifact.digest not in self._written:
+            self._written[artifact.digest] = data
+            self._loop.call_soon_threadsafe(self._upload, artifact)
+        return artifact
+
+    def _upload(self, artifact: Artifact) -> None:
+        put = self._store.put(self._written[artifact.digest], artifact.media_type)
+        self._uploads[artifact.digest] = asyncio.ensure_future(put)
+        metrics.artifact_bytes.labels("written").inc(artifact.size)
+
+    async def settle(self) -> None:
+        """Wait for every upload begun so far: only then may a commit name them. Raises StoreUnavailable."""
+        await asyncio.sleep(0)  # a write from a thread reaches the loop one turn later
+        if self._uploads:
+            await asyncio.gather(*self._uploads.values())

@@ -1,0 +1,49 @@
+"""Where a result comes from: the run's workflow, with drawn seeds written in, and its inputs."""
+
+import asyncio
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from spindle_common import keys
+from spindle_common.problems import StateLost
+from spindle_common.queue import away
+
+_MOST = 64
+_SECONDS = 30
+_PACKAGES = ("spindle-worker", "diffusers", "transformers", "torch", "pillow")
+
+
+class Provenance:
+    """Reads it from the run's hash, for node threads; a run's never changes, so the last few are kept."""
+
+    def __init__(self, client: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._client, self._loop = client, loop
+        self._kept: OrderedDict[str, Mapping[str, Any]] = OrderedDict()
+        self._versions = _versions()
+
+    def __call__(self, run: str) -> Mapping[str, Any]:
+        """Return {run, workflow, inputs, versions}; blocks the calling thread. Raises StateLost, Unavailable."""
+        if run not in self._kept:
+            self._kept[run] = asyncio.run_coroutine_threadsafe(self._read(run), self._loop).result(_SECONDS)
+            if len(self._kept) > _MOST:
+                self._kept.popitem(last=False)
+        return self._kept[run]
+
+    async def _read(self, run: str) -> Mapping[str, Any]:
+        workflow, inputs = await away(self._client.hmget(keys.run(run), ["workflow", "inputs"]))
+        if workflow is None:
+            raise StateLost("Redis no longer holds this run")
+        return {"run": run, "workflow": json.loads(workflow), "inputs": json.loads(inputs), "versions": self._versions}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
