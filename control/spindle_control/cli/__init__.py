@@ -1,0 +1,111 @@
+"""The command line: one function a command, each importing what it needs only when it is called."""
+
+from collections.abc import Coroutine
+from typing import Annotated, Any
+
+import typer
+
+from spindle_control.cli.keys import keys
+from spindle_control.cli.local import register_local
+from spindle_control.cli.session import Session, command
+
+app = typer.Typer(
+    help="Spindle runs workflows of generative media: submit one, watch it, open what it made.",
+    epilog="Exit status: 0 done, 1 the run failed, 2 wrong usage or a refusal, 3 the server is away, 4 cancelled.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_File = Annotated[str, typer.Argument(metavar="FILE", help="Workflow as JSON, or a PNG that carries one; - for stdin.")]
+_Run = Annotated[str, typer.Argument(metavar="RUN", help="Id of the run.")]
+_Inputs = Annotated[list[str] | None, typer.Option("-i", "--input", metavar="NAME=VALUE", help="Input; @FILE uploads.")]
+_Outputs = Annotated[list[str] | None, typer.Option("-o", "--output", metavar="[NAME=]FILE", help="Where to save.")]
+_Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to its end.")]
+
+register_local(app)
+app.add_typer(keys, name="keys")
+
+
+@command(app)
+def run(
+    session: Session,
+    file: _File,
+    inputs: _Inputs = None,
+    outputs: _Outputs = None,
+    wait: _Wait = True,
+) -> Coroutine[Any, Any, int]:
+    """Run a workflow, watch it, save what it makes. Ctrl-C leaves the run going."""
+    from spindle_control.cli.run import Wish
+    from spindle_control.cli.run import run as run_it
+
+    return run_it(session, Wish(file, inputs or [], outputs or [], wait))
+
+
+@command(app)
+def watch(session: Session, run_id: _Run) -> Coroutine[Any, Any, int]:
+    """Watch a run to its end; --json prints its events, one a line."""
+    from spindle_control.cli.run import watch as watch_it
+
+    return watch_it(session, run_id)
+
+
+@command(app)
+def validate(session: Session, file: _File) -> Coroutine[Any, Any, int]:
+    """Check a workflow without running it; every mistake at once."""
+    from spindle_control.cli import show as views
+
+    return views.validate(session, file)
+
+
+@command(app)
+def runs(
+    session: Session,
+    status: Annotated[str | None, typer.Option(help="Only those with this status.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
+) -> Coroutine[Any, Any, None]:
+    """List runs, newest first."""
+    from spindle_control.cli import show as views
+
+    return views.runs(session, status, limit)
+
+
+@command(app)
+def show(session: Session, run_id: _Run) -> Coroutine[Any, Any, None]:
+    """Show a run: its nodes, outputs and problems."""
+    from spindle_control.cli import show as views
+
+    return views.show(session, run_id)
+
+
+@command(app)
+def cancel(session: Session, run_id: _Run) -> Coroutine[Any, Any, None]:
+    """Cancel a run."""
+    from spindle_control.cli import show as views
+
+    return views.cancel(session, run_id)
+
+
+@command(app)
+def nodes(
+    session: Session,
+    node_type: Annotated[str | None, typer.Argument(metavar="[TYPE]", help="Show the ports of this one.")] = None,
+) -> Coroutine[Any, Any, None]:
+    """List the node types that workers offer, or show the ports of one."""
+    from spindle_control.cli import show as views
+
+    return views.nodes(session, node_type)
+
+
+@command(app)
+def workers(session: Session) -> Coroutine[Any, Any, None]:
+    """List the workers that are there."""
+    from spindle_control.cli import show as views
+
+    return views.workers(session)
+
+
+def main() -> None:
+    """Entry point of the program `spindle`."""
+    app()

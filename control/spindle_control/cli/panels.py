@@ -1,0 +1,149 @@
+"""What people see: problems as panels, lists as tables. Colours stand beside words and signs, never alone."""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from spindle_control.cli.outputs import is_artifact
+
+Json = Mapping[str, Any]
+MOST_MISTAKES = 30
+LONGEST_VALUE = 300
+
+SIGNS = {
+    "completed": ("✓", "green"),
+    "failed": ("✗", "red"),
+    "cancelled": ("■", "yellow"),
+    "skipped": ("-", "dim"),
+    "running": ("▶", "cyan"),
+    "waiting": ("…", "cyan"),
+    "paused": ("‖", "yellow"),
+}
+
+
+def status_text(status: str) -> Text:
+    """Return a status with its sign."""
+    sign, style = SIGNS.get(status, ("·", "dim"))
+    return Text(f"{sign} {status}", style=style)
+
+
+def problem_panel(problem: Json, advice: str = "") -> Panel:
+    """Return a problem with its mistakes, where they are and what would mend them."""
+    parts: list[RenderableType] = []
+    if detail := problem.get("detail"):
+        parts.append(Text(str(detail)))
+    errors = list(problem.get("errors", ()))
+    parts += [_mistake(error) for error in errors[:MOST_MISTAKES]]
+    if len(errors) > MOST_MISTAKES:
+        parts.append(Text(f"… and {len(errors) - MOST_MISTAKES} more (all of them with --json)", style="dim"))
+    if advice:
+        parts.append(Text(advice, style="cyan"))
+    if trace := problem.get("trace_id"):
+        parts.append(Text(f"trace {trace}", style="dim"))
+    title = Text(str(problem.get("title", "Problem")), style="bold red")
+    return Panel(Group(*parts), title=title, title_align="left", border_style="red", box=box.ROUNDED)
+
+
+def mistakes(errors: Iterable[Json]) -> Group:
+    """Return mistakes or warnings, one below the other."""
+    return Group(*(_mistake(error) for error in errors))
+
+
+def _mistake(mistake: Json) -> Text:
+    text = Text("• ")
+    text.append(str(mistake.get("pointer") or "(the whole document)"), style="bold")
+    text.append(f"  {mistake.get('detail', mistake.get('code', ''))}")
+    if hint := mistake.get("hint"):
+        text.append(f"\n  {hint}", style="cyan")
+    return text
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[RenderableType]]) -> Table:
+    """Return a plain table."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def outputs_table(outputs: Json) -> Table:
+    """Return a run's outputs by name."""
+    return table(("output", "value"), ((name, Text(short(value))) for name, value in outputs.items()))
+
+
+def short(value: object) -> str:
+    """Return a value in a line or two."""
+    if isinstance(value, Mapping) and is_artifact(value):
+        return f"{value['media_type']}, {size(int(value.get('size', 0)))}, {value['digest'][:19]}…"
+    if isinstance(value, list) and value and all(is_artifact(item) for item in value):
+        return "\n".join(short(item) for item in value)
+    text = value if isinstance(value, str) else _json(value)
+    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people."""
+    amount = float(count)
+    for unit in ("bytes", "KiB", "MiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} GiB"
+
+
+def when(time: str | None) -> str:
+    """Return an RFC 3339 time in local time, to the second."""
+    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S") if time else ""
+
+
+def seconds(record: Json) -> str:
+    """Return how long a run or node took, or nothing if it has not ended."""
+    if not (record.get("started_at") and record.get("ended_at")):
+        return ""
+    took = datetime.fromisoformat(record["ended_at"]) - datetime.fromisoformat(record["started_at"])
+    return f"{took.total_seconds():.2f} s"
+
+
+def run_view(record: Json) -> Group:
+    """Return a run with its nodes, outputs and problems."""
+    nodes: Json = record.get("nodes", {})
+    heading = Text.assemble(
+        (record["workflow"]["name"], "bold"), " ", status_text(record["status"]), f" {seconds(record)}"
+    )
+    parts: list[RenderableType] = [heading, Text(f"run {record['id']}, {when(record['created_at'])}", style="dim")]
+    if nodes:
+        rows = (
+            (name, node["type"], status_text(node["status"]), seconds(node), _why(node)) for name, node in nodes.items()
+        )
+        parts.append(table(("node", "type", "status", "took", ""), rows))
+    if record.get("outputs"):
+        parts.append(outputs_table(record["outputs"]))
+    return Group(*parts, *problems_of(record))
+
+
+def problems_of(record: Json) -> list[Panel]:
+    """Return panels for what went wrong in a run: its own problem, then those of its nodes."""
+    panels = [problem_panel(record["problem"])] if record.get("problem") else []
+    for name, node in record.get("nodes", {}).items():
+        if problem := node.get("problem"):
+            panels.append(problem_panel(problem | {"title": f"{name}: {problem['title']}"}))
+    return panels
+
+
+def _why(node: Json) -> str:
+    if node.get("reason"):
+        return str(node["reason"])
+    return "reused" if node.get("reused") else ""
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

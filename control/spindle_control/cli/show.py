@@ -1,0 +1,128 @@
+"""The commands that look and change, one request each: runs, show, cancel, validate, nodes, workers."""
+
+from typing import Any
+
+from spindle_control.cli import document
+from spindle_control.cli.panels import mistakes, run_view, seconds, status_text, table, when
+from spindle_control.cli.session import Refusal, Session, Status
+
+Json = dict[str, Any]
+
+
+async def validate(session: Session, file: str) -> int:
+    """Check a workflow; exit status 2 with every mistake if it is not valid."""
+    submission = document.read(file)
+    async with session.client() as client:
+        found = await client.validate(submission.workflow)
+    if session.json:
+        session.print_json(found)
+    else:
+        if found.get("warnings"):
+            session.err.print(mistakes(found["warnings"]))
+        if found.get("errors"):
+            session.err.print(mistakes(found["errors"]))
+        else:
+            tasks = len((found.get("plan") or {}).get("tasks", ()))
+            nodes = len(submission.workflow.get("nodes", {}))
+            session.out.print(
+                f"✓ {submission.name} is valid: {nodes} nodes in {tasks} tasks", style="green", markup=False
+            )
+    return Status.OK if found.get("valid", True) else Status.INVALID
+
+
+async def runs(session: Session, status: str | None, limit: int) -> None:
+    """List runs, newest first."""
+    async with session.client() as client:
+        page = await client.runs(status=status, limit=limit)
+    if session.json:
+        session.print_json(page)
+        return
+    rows = (
+        (run["id"], run["workflow"]["name"], status_text(run["status"]), when(run["created_at"]), seconds(run))
+        for run in page["runs"]
+    )
+    session.out.print(table(("run", "workflow", "status", "submitted", "took"), rows))
+
+
+async def show(session: Session, run_id: str) -> None:
+    """Show a run."""
+    async with session.client() as client:
+        record = await client.get(run_id)
+    if session.json:
+        session.print_json(record)
+    else:
+        session.out.print(run_view(record))
+
+
+async def cancel(session: Session, run_id: str) -> None:
+    """Cancel a run; one that has ended stays as it ended."""
+    async with session.client() as client:
+        record = await client.cancel(run_id)
+    if session.json:
+        session.print_json(record)
+    else:
+        session.out.print(status_text(record["status"]))
+
+
+async def nodes(session: Session, node_type: str | None) -> None:
+    """List node types, or show the ports of one."""
+    async with session.client() as client:
+        known = sorted(await client.node_types(), key=lambda one: str(one["type"]))
+    if node_type is not None:
+        known = [one for one in known if node_type in (one["type"], one["type"].partition("@")[0])]
+        if not known:
+            raise Refusal(f"No worker has announced {node_type}.", "`spindle nodes` lists what there is.")
+    if session.json:
+        session.print_json(known)
+    elif node_type is None:
+        rows = ((one["type"], one.get("queue") or "-", one.get("title", "")) for one in known)
+        session.out.print(table(("node type", "queue", "what it does"), rows))
+    else:
+        for one in known:
+            _show_node(session, one)
+
+
+async def workers(session: Session) -> None:
+    """List workers."""
+    async with session.client() as client:
+        there = await client.workers()
+    if session.json:
+        session.print_json(there)
+        return
+    rows = (
+        (
+            one["worker"],
+            ", ".join(f"{queue} {slots}" for queue, slots in one.get("slots", {}).items()),
+            ", ".join(model["name"] for model in one.get("models", ())) or "-",
+            one.get("host", ""),
+        )
+        for one in there
+    )
+    session.out.print(table(("worker", "slots", "models", "host"), rows))
+
+
+def _show_node(session: Session, one: Json) -> None:
+    session.out.print(f"{one['type']}  {one.get('title', '')}", style="bold", markup=False)
+    if one.get("description"):
+        session.out.print(one["description"], markup=False)
+    for direction in ("inputs", "outputs"):
+        rows = (
+            (name, _kind(port), "" if port.get("required", True) else "optional", port.get("description", ""))
+            for name, port in one.get(direction, {}).items()
+        )
+        session.out.print(table((direction, "kind", "", ""), rows))
+
+
+def _kind(port: Json) -> str:
+    if port["kind"] == "handle":
+        return f"handle {port.get('handle') or ''}"
+    schema = port.get("schema") or {}
+    if port["kind"] == "artifact":
+        listed = schema.get("items", {}).get("artifact") if schema.get("type") == "array" else None
+        return f"list of {listed}" if listed else str(port.get("media_type") or "file")
+    kinds = schema.get("type") or [one.get("type", "any") for one in schema.get("anyOf", ())] or "any"
+    words = kinds if isinstance(kinds, str) else " or ".join(map(str, kinds))
+    return words + "".join(f", {sign} {schema[key]}" for key, sign in _BOUNDS.items() if key in schema)
+
+
+_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<", "default": "default"}
