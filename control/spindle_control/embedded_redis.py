@@ -20,6 +20,8 @@ OLDEST = (7, 0)
 # Below the ranges from which systems draw the ports of outgoing connections: a client that keeps trying to connect
 # to a port of that range, while the server is away, may end up connected to itself and keep the server out.
 PORTS = range(20000, 30000)
+# What it says each time and nobody needs to act on.
+HUSHED = ("Reading config from stdin", "Memory overcommit", "Received SIGTERM", "ready to exit")
 _VERSION = re.compile(r"v=(\d+)\.(\d+)")
 
 

@@ -33,7 +33,7 @@ class GaveUp(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run: its name for people, command, environment, standard input, and how it stops."""
+    """What to run: its name for people, command, environment, standard input, how it stops, lines to leave out."""
 
     name: str
     command: list[str]
@@ -41,6 +41,7 @@ class Program:
     standard_input: str = ""
     grace: float = 8.0
     orphan_signal: signal.Signals = signal.SIGKILL
+    hushed: tuple[str, ...] = ()
 
 
 class Child:
@@ -126,7 +127,9 @@ class Child:
         )
         try:
             while line := await _line(reader):
-                self._say(self.program.name, line.decode(errors="replace").rstrip())
+                text = line.decode(errors="replace").rstrip()
+                if not any(words in text for words in self.program.hushed):
+                    self._say(self.program.name, text)
         finally:
             transport.close()
 

@@ -28,7 +28,7 @@ from spindle_control.supervisor import Child, GaveUp, Program
 REDIS_START_SECONDS = 60.0
 POLL_SECONDS = 0.2
 SLOW_START_SECONDS = 60.0
-DEFAULT_WORKER_PORT = 8421
+DRAIN_SECONDS = 5
 EXAMPLE = 'examples/poster.json -i subject="a large green star on a black background" -o star.png'
 _COLOURS = {"redis": "35", "control": "36", "worker": "33", "up": "32"}
 
@@ -175,6 +175,7 @@ class _Everything:
                     self._redis.command,
                     standard_input=self._redis.configuration,
                     orphan_signal=signal.SIGTERM,  # it syncs its file and goes
+                    hushed=embedded_redis.HUSHED,
                 )
             )
             await self._until_redis_answers(self._redis)
@@ -182,7 +183,7 @@ class _Everything:
             return
         place = self._place.environment
         self._keep(Program("control", [sys.executable, "-m", "spindle_control"], place))
-        self._keep(Program("worker", [sys.executable, "-m", "spindle_worker"], place | _worker_port()))
+        self._keep(Program("worker", [sys.executable, "-m", "spindle_worker"], _brief_drain() | place))
 
     def _keep(self, program: Program) -> None:
         child = Child(program, self._say)
@@ -246,11 +247,9 @@ class _Everything:
             self._stop.set()
 
 
-def _worker_port() -> dict[str, str]:
-    """Let the worker take any free port where nobody chose one and the usual one is taken."""
-    if "SPINDLE_WORKER_PORT" in os.environ or embedded_redis.port_is_free("127.0.0.1", DEFAULT_WORKER_PORT):
-        return {}
-    return {"SPINDLE_WORKER_PORT": "0"}
+def _brief_drain() -> dict[str, str]:
+    """Whoever presses Ctrl-C does not want to wait as long as a rolling update may; an open task runs again later."""
+    return {} if "SPINDLE_DRAIN_SECONDS" in os.environ else {"SPINDLE_DRAIN_SECONDS": str(DRAIN_SECONDS)}
 
 
 async def _is_ready(client: Client) -> bool:
