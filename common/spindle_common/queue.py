@@ -21,6 +21,7 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.maint_notifications import MaintNotificationsConfig
 
 from spindle_common import keys
 from spindle_common.problems import SpindleError, Unavailable
@@ -106,6 +107,7 @@ def connect(url: str, *, blocking: bool = False) -> "aioredis.Redis":
         retry=retry,
         retry_on_error=[] if blocking else [RedisConnectionError, RedisTimeoutError],
         max_connections=4 if blocking else 200,
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
 
 

@@ -1,16 +1,15 @@
 """Built graphs of plans, cached by the plan's digest: building costs more than walking."""
 
 from collections import OrderedDict
-from typing import Any
 
-from spindle_common.graph import Unit, build
+from spindle_common.graph import Built, Unit, build
 from spindle_control.compiler import Plan
 
 _MOST = 256
-_built: "OrderedDict[str, Any]" = OrderedDict()
+_built: "OrderedDict[str, Built]" = OrderedDict()
 
 
-def graph_of(plan: Plan) -> Any:
+def graph_of(plan: Plan) -> Built:
     """Return the compiled LangGraph of a plan: a node a task."""
     if plan.digest in _built:
         _built.move_to_end(plan.digest)

@@ -4,13 +4,13 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
-from spindle_common.graph import Unit, build
+from spindle_common.graph import Built, Unit, build
 
 _MOST = 256
-_built: "OrderedDict[tuple[Unit, ...], Any]" = OrderedDict()
+_built: "OrderedDict[tuple[Unit, ...], Built]" = OrderedDict()
 
 
-def graph_of(nodes: Mapping[str, Mapping[str, Any]]) -> Any:
+def graph_of(nodes: Mapping[str, Mapping[str, Any]]) -> Built:
     """Return the compiled LangGraph of a task: a node a workflow node."""
     shape = tuple(Unit(path, tuple(node.get("needs", ())), (path,)) for path, node in nodes.items())
     if shape in _built:
