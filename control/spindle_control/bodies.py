@@ -6,7 +6,7 @@ nesting deeper than 64. Whatever is wrong is told with its JSON Pointer; syntax 
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -39,7 +39,7 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def limited(request: Request, limit: int) -> AsyncIterator[bytes]:
+async def limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
     """Yield the body as it arrives; `TooLarge` as soon as it is known to exceed `limit` bytes."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:

@@ -20,7 +20,7 @@ from spindle_common.problems import Conflict, InvalidRequest, NotFound
 from spindle_control import migrations
 from spindle_control.database import Database, Rows, foreign, open_database
 from spindle_control.rows import FULL, LIGHT, Json, RunRow, full, light, to_values
-from spindle_control.tables import ENDED, OPEN, cursor, node_types, run_events, runs
+from spindle_control.tables import ENDED, OPEN, cursor, node_types, run_events, runs, tickets
 from spindle_control.writer import Writer
 
 __all__ = ["ANY", "ENDED", "OPEN", "IdempotencyMismatch", "RunRow", "Store"]
@@ -61,6 +61,11 @@ _next_chunk = (
     .order_by(run_events.c.chunk)
     .limit(1)
 )
+_any_chunk = _chunks_of.limit(1)
+_insert_ticket = sa.insert(tickets)
+_one_ticket = sa.select(tickets.c.tenant).where(tickets.c.hash == _bind("hash"), tickets.c.expires_at > _bind("now"))
+_delete_ticket = sa.delete(tickets).where(tickets.c.hash == _bind("used"))
+_expired_tickets = sa.delete(tickets).where(tickets.c.expires_at <= _bind("now"))
 _any_epoch = 2**63 - 1
 _ANNOTATIONS = frozenset({"title", "description", "examples", "$comment"})
 
@@ -203,7 +208,7 @@ class Store:
             events += [event for event in found[0].events if cursor(event["id"]) > (ms, seq)]
         if events:
             return events[:limit]
-        return [] if await self._read(_chunks_of.limit(1), run=run_id) else None
+        return [] if await self._read(_any_chunk, run=run_id) else None
 
     # ---- node types
 
@@ -215,6 +220,29 @@ class Store:
         """Return every node type ever announced, by name."""
         found = await self._read(sa.select(node_types.c.description).order_by(node_types.c.type))
         return [each.description for each in found]
+
+    # ---- tickets
+
+    async def add_ticket(self, ticket_hash: str, tenant: str, expires_at: int) -> None:
+        """Keep a one-time ticket, and forget those that have expired."""
+        values = {"hash": ticket_hash, "tenant": tenant, "expires_at": expires_at}
+
+        def operation(connection: sa.Connection) -> None:
+            connection.execute(_expired_tickets, {"now": _now()})
+            connection.execute(_insert_ticket, values)
+
+        await self._writer.write(operation)
+
+    async def take_ticket(self, ticket_hash: str) -> str | None:
+        """Use a ticket up: its tenant, or None where it is unknown, used or expired."""
+
+        def operation(connection: sa.Connection) -> str | None:
+            found = connection.execute(_one_ticket, {"hash": ticket_hash, "now": _now()}).first()
+            if found is None or connection.execute(_delete_ticket, {"used": ticket_hash}).rowcount != 1:
+                return None
+            return str(found.tenant)
+
+        return await self._writer.write(operation)
 
     async def _read(self, query: sa.Select[Any], **values: Any) -> Rows:
         return await self._database.read(query, values)

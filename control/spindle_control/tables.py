@@ -1,4 +1,4 @@
-"""The database's tables: what was accepted, how it ended, its archived events, and which node types exist.
+"""The database's tables: what was accepted, how it ended, its archived events, node types, tickets.
 
 Times are milliseconds since 1970 (UTC); JSON is kept as text, so that key order survives. A run's archived events lie
 in chunks that know their last cursor, so that a page reads only the chunks it needs. Large columns stand last: SQLite
@@ -62,6 +62,14 @@ node_types = sa.Table(
     sa.Column("type", sa.String(128), primary_key=True),
     sa.Column("first_seen", sa.BigInteger, nullable=False),
     sa.Column("description", sa.JSON, nullable=False),
+)
+
+tickets = sa.Table(
+    "tickets",
+    metadata,
+    sa.Column("hash", sa.String(64), primary_key=True),
+    sa.Column("tenant", sa.String(64), nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False),
 )
 
 

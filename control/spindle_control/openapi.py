@@ -1,0 +1,118 @@
+"""The OpenAPI document: operations from the routes, schemas from the contracts.
+
+OpenAPI 3.1 speaks JSON Schema 2020-12, so the schemas in `spindle_common.contracts` stand in it as they are, with their
+references turned to its own components.
+"""
+
+import json
+from importlib import resources
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+Json = dict[str, Any]
+
+_FILES = ("artifact", "event", "manifest", "problem", "run", "task", "workflow")
+_TEXT: Json = {"type": "string"}
+_CURSOR: Json = {"type": ["string", "null"], "description": "Cursor of the next page; null at the end."}
+
+
+def _ref(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _object(required: dict[str, Json], **optional: Json) -> Json:
+    return {"type": "object", "required": list(required), "properties": required | optional}
+
+
+def _list(items: Json) -> Json:
+    return {"type": "array", "items": items}
+
+
+_OWN: dict[str, Json] = {
+    "RunPage": _object({"runs": _list(_ref("Run")), "next": _CURSOR}),
+    "NodePage": _object(
+        {"nodes": _list({"allOf": [_ref("NodeRecord"), _object({"path": _TEXT})]}), "next": _CURSOR},
+    ),
+    "EventPage": _object({"events": _list(_ref("Event")), "next": _CURSOR}),
+    "Validation": _object(
+        {"valid": {"const": True}, "digest": _TEXT, "warnings": _list(_ref("Mistake")), "plan": {"type": "object"}},
+    ),
+    "Ticket": _object({"ticket": _TEXT, "expires_at": {"type": "string", "format": "date-time"}}),
+    "NodeTypes": _object({"node_types": _list(_ref("NodeType"))}),
+    "Workers": _object({"workers": _list(_object({"id": _TEXT, "version": _TEXT, "slots": {"type": "object"}}))}),
+    "Queues": _object(
+        {
+            "queues": _list(
+                _object(
+                    {"queue": _TEXT} | {name: {"type": "integer"} for name in ("slots", "waiting", "running")},
+                    oldest_seconds={"type": "number"},
+                )
+            )
+        }
+    ),
+    "PrometheusTargets": _list(
+        _object({"targets": _list(_TEXT), "labels": {"type": "object", "additionalProperties": _TEXT}})
+    ),
+    "Health": _object(
+        {
+            "status": {"enum": ["ok", "unavailable"]},
+            "version": _TEXT,
+            "parts": {
+                "type": "object",
+                "additionalProperties": _object(
+                    {"ok": {"type": "boolean"}}, milliseconds={"type": "number"}, detail=_TEXT
+                ),
+            },
+        }
+    ),
+}
+
+
+def document(app: FastAPI) -> Json:
+    """Build the document once; afterwards it is the same object."""
+    if app.openapi_schema is None:
+        found = get_openapi(
+            title=app.title, version=app.version, summary=app.summary, description=app.description, routes=app.routes
+        )
+        components = found.setdefault("components", {})
+        components["schemas"] = contract_schemas("#/components/schemas/") | _OWN
+        components["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer", "description": "Where API keys exist."},
+            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+        found["security"] = [{}, {"bearer": []}, {"key": []}]
+        app.openapi_schema = found
+    return app.openapi_schema
+
+
+def contract_schemas(prefix: str) -> dict[str, Json]:
+    """Return every contract by its title, with references that begin with `prefix`."""
+    files = {name: _load(name) for name in _FILES}
+    titles = {f"{name}.schema.json": str(schema["title"]) for name, schema in files.items()}
+    found: dict[str, Json] = {}
+    for schema in files.values():
+        inner = schema.pop("$defs", {})
+        for name, each in {str(schema["title"]): schema, **inner}.items():
+            found[name] = _relinked({k: v for k, v in each.items() if k not in ("$schema", "$id")}, prefix, titles)
+    return found
+
+
+def _load(name: str) -> Json:
+    text = (resources.files("spindle_common.contracts") / f"{name}.schema.json").read_text()
+    loaded: Json = json.loads(text)
+    return loaded
+
+
+def _relinked(value: Any, prefix: str, titles: dict[str, str]) -> Any:
+    if isinstance(value, list):
+        return [_relinked(each, prefix, titles) for each in value]
+    if not isinstance(value, dict):
+        return value
+    found = {key: _relinked(each, prefix, titles) for key, each in value.items()}
+    if isinstance(reference := value.get("$ref"), str):
+        file, _, inside = reference.partition("#")
+        inside = inside.removeprefix("/$defs/")
+        found["$ref"] = prefix + (inside or titles[file])
+    return found

@@ -1,0 +1,147 @@
+"""What the OpenAPI document says of each operation: schemas by name, examples that work."""
+
+from typing import Any
+
+Json = dict[str, Any]
+
+DIGEST = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+ARTIFACT = {"digest": DIGEST, "media_type": "image/png", "size": 12345}
+WORKFLOW = {
+    "schema": "spindle.workflow/v1",
+    "name": "poster",
+    "inputs": {"subject": {"type": "string", "maxLength": 200, "default": "a large red circle on a blue background"}},
+    "nodes": {"image": {"type": "image.generate@1", "inputs": {"prompt": {"$from": "inputs.subject"}, "seed": 7}}},
+    "outputs": {"image": {"$from": "image.image"}},
+}
+SUBMISSION = {"workflow": WORKFLOW, "inputs": {"subject": "a large green star on a black background"}, "priority": 0}
+_RUN = {
+    "id": "019a1b2c3d4e5f60718293a4b5",
+    "created_at": "2026-11-21T02:04:55.000Z",
+    "tenant": "default",
+    "priority": 0,
+    "workflow": {"name": "poster", "digest": DIGEST},
+}
+_STARTED = {**_RUN, "started_at": "2026-11-21T02:04:55.004Z"}
+_INPUTS = {"subject": "a large green star on a black background"}
+_NODE = {"type": "image.generate@1", "status": "completed", "attempt": 1, "outputs": {"image": ARTIFACT}}
+QUEUED: Json = {**_RUN, "status": "queued", "inputs": _INPUTS, "outputs": {}, "nodes": {}}
+COMPLETED: Json = {
+    **_STARTED,
+    "status": "completed",
+    "ended_at": "2026-11-21T02:04:56.100Z",
+    "inputs": _INPUTS,
+    "outputs": {"image": ARTIFACT},
+    "nodes": {"image": _NODE},
+}
+CANCELLED: Json = {
+    **_STARTED,
+    "status": "cancelled",
+    "ended_at": "2026-11-21T02:04:55.500Z",
+    "inputs": _INPUTS,
+    "outputs": {},
+    "nodes": {"image": {"type": "image.generate@1", "status": "cancelled", "attempt": 1, "outputs": {}}},
+}
+RUN_PAGE = {"runs": [{**_STARTED, "status": "running"}], "next": None}
+NODE_PAGE = {"nodes": [{"path": "image", **_NODE}], "next": None}
+EVENT: Json = {
+    "id": "1763690695000-0",
+    "type": "run.queued",
+    "run": _RUN["id"],
+    "time": "2026-11-21T02:04:55.000Z",
+    "data": {},
+}
+EVENT_PAGE = {"events": [EVENT], "next": EVENT["id"]}
+TICKET = {"ticket": "k3JtY2V2b3h4bHJ0c2F3ZTJ6Y3E4Z2d1b2V5d2lxcw", "expires_at": "2026-11-21T02:05:25Z"}
+VALIDATION = {"valid": True, "digest": DIGEST, "warnings": [], "plan": {}}
+NODE_TYPE: Json = {
+    "type": "text.template@1",
+    "title": "Fill in a template",
+    "inputs": {"template": {"kind": "value", "schema": {"type": "string"}, "required": True}},
+    "outputs": {"text": {"kind": "value", "schema": {"type": "string"}}},
+    "queues": [],
+}
+NODE_TYPES = {"node_types": [NODE_TYPE]}
+WORKERS: Json = {
+    "workers": [
+        {
+            "id": "laptop-4711-a1b2",
+            "version": "0.1.0",
+            "host": "laptop",
+            "metrics_url": "http://127.0.0.1:8421/metrics",
+            "since": "2026-11-21T02:00:00.000Z",
+            "slots": {"cpu": 2, "async": 64},
+            "node_types": ["text.template@1"],
+            "models": [],
+            "refused": [],
+        }
+    ]
+}
+QUEUES = {"queues": [{"queue": "cpu", "slots": 2, "waiting": 0, "running": 1, "oldest_seconds": 0.0}]}
+TARGETS = [{"targets": ["127.0.0.1:8421"], "labels": {"worker": "laptop-4711-a1b2", "host": "laptop"}}]
+HEALTH = {"status": "ok", "version": "0.1.0", "parts": {"database": {"ok": True, "milliseconds": 0.4}}}
+
+_PROBLEMS = {
+    400: ("invalid-request", "The request is not valid"),
+    401: ("unauthorized", "An API key is needed"),
+    403: ("forbidden", "This is not allowed"),
+    404: ("not-found", "There is no such thing"),
+    409: ("idempotency-mismatch", "This Idempotency-Key was used for another request"),
+    413: ("too-large", "The body is too large"),
+    415: ("unsupported-media-type", "The media type is not taken here"),
+    416: ("range-not-satisfiable", "The range lies outside the content"),
+    422: ("invalid-workflow", "The workflow is not valid"),
+    429: ("too-many-requests", "Too much work is queued"),
+    503: ("unavailable", "A part that Spindle needs is away"),
+}
+_MISTAKE = {
+    "pointer": "/workflow/nodes/image/type",
+    "code": "unknown-type",
+    "detail": "No worker has announced image.generat@1.",
+    "hint": "Did you mean image.generate@1?",
+    "severity": "error",
+}
+
+
+def ref(name: str) -> Json:
+    """Refer to a schema of the document."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def problem(status: int) -> Json:
+    """Describe a refusal."""
+    code, title = _PROBLEMS[status]
+    example: Json = {"type": f"urn:spindle:problem:{code}", "title": title, "status": status}
+    example |= {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}
+    if status == 422:
+        example["errors"] = [_MISTAKE]
+    content = {"application/problem+json": {"schema": ref("Problem"), "example": example}}
+    return {"description": f"{title}.", "content": content}
+
+
+def answers(status: int, description: str, schema: str, example: object, *problems: int) -> dict[int | str, Any]:
+    """Describe an operation's replies: the good one in JSON, the problems by status, the rest as problems too."""
+    good = {"description": description, "content": {"application/json": {"schema": ref(schema), "example": example}}}
+    rest = {"description": "Any other problem.", "content": {"application/problem+json": {"schema": ref("Problem")}}}
+    found: dict[int | str, Any] = {status: good}
+    for each in sorted({401, 403, *problems}):
+        found[each] = problem(each)
+    return found | {"default": rest}
+
+
+def body(schema: str, example: object) -> Json:
+    """Describe a JSON body that the route reads itself."""
+    content = {"application/json": {"schema": ref(schema), "example": example}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def event_stream() -> dict[int | str, Any]:
+    """Describe the stream beside the page of events."""
+    text = 'id: 1763690695000-0\ndata: {"id":"1763690695000-0","type":"run.queued"}\n\n'
+    content = {
+        "application/json": {"schema": ref("EventPage"), "example": EVENT_PAGE},
+        "text/event-stream": {"schema": {"type": "string"}, "example": text},
+    }
+    return {
+        200: {"description": "A page as JSON, or server-sent events.", "content": content},
+        204: {"description": "The run has ended and the cursor is at its end: do not reconnect."},
+    }

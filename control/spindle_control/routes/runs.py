@@ -1,0 +1,123 @@
+"""Runs: accept, show, list, cancel, and page through their nodes."""
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import JSONResponse
+
+from spindle_common.durations import parse_duration
+from spindle_common.problems import InvalidRequest, mistake
+from spindle_common.telemetry import current_trace
+from spindle_control.api import PREFIX, Json, services, tenant
+from spindle_control.bodies import json_object
+from spindle_control.records import record_of
+from spindle_control.routes import documented as doc
+from spindle_control.tables import ENDED, OPEN
+
+router = APIRouter(prefix=f"{PREFIX}/runs", tags=["runs"])
+
+MAX_WAIT = 60.0
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of a page.")]
+After = Annotated[str | None, Query(description="Cursor: `next` of the page before.", max_length=200)]
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Submit a workflow",
+    responses=doc.answers(202, "Accepted; follow `Location`.", "Run", doc.QUEUED, 400, 409, 413, 415, 422, 429, 503),
+    openapi_extra=doc.body("Submission", doc.SUBMISSION),
+)
+async def submit(
+    request: Request,
+    idempotency_key: Annotated[
+        str | None, Header(description="Repeating a request with its key gives the same run.", examples=["b3f1"])
+    ] = None,
+) -> JSONResponse:
+    """Check the workflow, keep the run, start it. Every mistake is reported at once."""
+    if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
+        wrong = mistake("/headers/idempotency-key", "idempotency-key", "1 to 255 printable ASCII characters.")
+        raise InvalidRequest("The Idempotency-Key is not valid.", errors=[wrong])
+    found = services(request)
+    body = await json_object(request, found.settings.max_document_bytes)
+    row = await found.runs.submit(tenant(request), body, idempotency_key, current_trace.get())
+    record = record_of(row, {} if row.nodes is None else row.nodes, {})
+    return JSONResponse(record, status_code=202, headers={"Location": f"{PREFIX}/runs/{row.id}"})
+
+
+@router.get(
+    "", summary="List runs, newest first", responses=doc.answers(200, "A page.", "RunPage", doc.RUN_PAGE, 400, 503)
+)
+async def page(
+    request: Request,
+    status: Annotated[
+        str | None, Query(description="Only runs in this state.", pattern=f"^({'|'.join(OPEN + ENDED)})$")
+    ] = None,
+    after: After = None,
+    limit: Limit = 50,
+) -> JSONResponse:
+    """Runs without their inputs, outputs and nodes."""
+    return JSONResponse(await services(request).runs.page(tenant(request), status, after or None, limit))
+
+
+@router.get(
+    "/{run_id}", summary="Show a run", responses=doc.answers(200, "The run.", "Run", doc.COMPLETED, 400, 404, 503)
+)
+async def show(
+    request: Request,
+    run_id: str,
+    wait: Annotated[
+        str | None, Query(description="Answer once the run has ended, or after this long at most.", examples=["30s"])
+    ] = None,
+) -> JSONResponse:
+    """The run as it is now: nodes, outputs, problem."""
+    return JSONResponse(await services(request).runs.record(run_id, tenant(request), _seconds(wait)))
+
+
+@router.post(
+    "/{run_id}:cancel",
+    summary="Cancel a run",
+    responses=doc.answers(200, "The run; unchanged where it had ended.", "Run", doc.CANCELLED, 404, 503),
+)
+async def cancel(request: Request, run_id: str) -> JSONResponse:
+    """End a run at once; its workers stop within two seconds."""
+    return JSONResponse(await services(request).runs.cancel(run_id, tenant(request)))
+
+
+@router.get(
+    "/{run_id}/nodes",
+    summary="Page through a run's nodes",
+    responses=doc.answers(200, "A page.", "NodePage", doc.NODE_PAGE, 400, 404, 503),
+)
+async def nodes(
+    request: Request,
+    run_id: str,
+    under: Annotated[str | None, Query(description="Only this node and instances inside it.", max_length=1000)] = None,
+    after: After = None,
+    limit: Limit = 100,
+) -> JSONResponse:
+    """Node records in order of their paths."""
+    record = await services(request).runs.record(run_id, tenant(request))
+    return JSONResponse(_node_page(record["nodes"], under, after or "", limit))
+
+
+def _node_page(records: dict[str, Json], under: str | None, after: str, limit: int) -> Json:
+    paths = sorted(path for path in records if path > after and (under is None or _is_under(path, under)))
+    shown: list[dict[str, Any]] = [{"path": path} | records[path] for path in paths[:limit]]
+    return {"nodes": shown, "next": paths[limit - 1] if len(paths) > limit else None}
+
+
+def _is_under(path: str, under: str) -> bool:
+    return path == under or path.startswith((f"{under}.", f"{under}["))
+
+
+def _seconds(wait: str | None) -> float:
+    if not wait:
+        return 0
+    try:
+        return min(MAX_WAIT, parse_duration(wait))
+    except ValueError:
+        wrong = mistake("/query/wait", "duration", f"{wait[:40]!r} is no duration.", "Write it like 30s.")
+        raise InvalidRequest("The request's parameters are not valid.", errors=[wrong]) from None
