@@ -1,0 +1,111 @@
+"""Models whose denoise loop we do not own (FLUX, SD 3 and whatever diffusers brings): their pipeline runs it, and its
+step callback reports progress, shows previews and stops it by raising.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from spindle_common.problems import BadInput
+from spindle_worker.diffusion.loop import new_generator
+from spindle_worker.diffusion.preview import preview_picture
+from spindle_worker.diffusion.requests import LatentBatch, Request, Watch
+from spindle_worker.diffusion.schedulers import make_scheduler
+from spindle_worker.models.loading import LoadedModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def run_pipeline(model: LoadedModel, request: Request, watch: Watch, picture: Image.Image | None = None) -> Image.Image:
+    """Make a picture, out of `picture` if one is given. Raises BadInput where the pipeline refuses the request."""
+    found = _call(model, request, watch, picture, "pil")
+    return found[0] if isinstance(found[0], Image.Image) else _refuse_frames()
+
+
+def run_pipeline_latents(model: LoadedModel, request: Request, watch: Watch) -> LatentBatch:
+    """Make latents, out of `request.start` if it has one."""
+    start = None if request.start is None else request.start.tensor
+    found = _call(model, request, watch, start, "latent")
+    return LatentBatch(model.recipe, found, request.width, request.height)
+
+
+def _refuse_frames() -> Image.Image:
+    raise BadInput("This model makes no single pictures")
+
+
+def _call(model: LoadedModel, request: Request, watch: Watch, start: Any, output: str) -> Any:
+    import torch
+
+    pipe = _fresh(model, request, start is not None)
+    takes = inspect.signature(pipe.__call__).parameters
+    given = _arguments(request, start) | {
+        "output_type": output,
+        "callback_on_step_end": _callback(model, request, watch),
+    }
+    try:
+        with torch.inference_mode():
+            return pipe(**{name: value for name, value in given.items() if name in takes}).images
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"{type(pipe).__name__} refuses this request: {error}") from error
+
+
+def _fresh(model: LoadedModel, request: Request, from_picture: bool) -> Any:
+    """A pipeline of the right kind over the model's shared modules, with a scheduler of its own."""
+    from diffusers import AutoPipelineForImage2Image, AutoPipelineForText2Image
+
+    auto = AutoPipelineForImage2Image if from_picture else AutoPipelineForText2Image
+    try:
+        pipe = auto.from_pipe(model.pipe)
+    except ValueError as error:
+        raise BadInput(f"{type(model.pipe).__name__} cannot do this") from error
+    own = getattr(model.pipe, "scheduler", None)
+    if own is not None:
+        pipe.register_modules(scheduler=make_scheduler(own, request.scheduler))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _arguments(request: Request, start: Any) -> dict[str, Any]:
+    words = request.conditioning
+    given: dict[str, Any] = {
+        "prompt": words.prompt,
+        "num_inference_steps": request.steps,
+        "guidance_scale": request.guidance,
+        "width": request.width,
+        "height": request.height,
+        "generator": new_generator(request.seed),
+    }
+    if words.negative_prompt:
+        given["negative_prompt"] = words.negative_prompt
+    if start is not None:
+        given |= {"image": start, "strength": request.strength}
+    return given
+
+
+def _callback(model: LoadedModel, request: Request, watch: Watch) -> Callable[..., dict[str, Any]]:
+    before: list[Tensor] = []
+
+    def each_step(pipe: Any, step: int, timestep: Any, given: dict[str, Any]) -> dict[str, Any]:
+        del timestep
+        total = int(getattr(pipe, "num_timesteps", request.steps))
+        watch.progress(min(step + 1, total), total)
+        latents = given.get("latents")
+        if latents is not None and step + 1 < total and watch.wants_preview():
+            clean = _clean(pipe.scheduler, before[0] if before else latents, latents)
+            watch.preview(preview_picture(model, LatentBatch(model.recipe, clean, request.width, request.height)))
+        before[:] = [] if latents is None else [latents]
+        return {}
+
+    return each_step
+
+
+def _clean(scheduler: Any, before: "Tensor", after: "Tensor") -> "Tensor":
+    """The finished latents as a flow-matching model sees them: follow its last step, a straight line, to the end."""
+    sigmas, index = getattr(scheduler, "sigmas", None), getattr(scheduler, "step_index", None)
+    if sigmas is None or not index or index >= len(sigmas) or not type(scheduler).__name__.startswith("FlowMatch"):
+        return after
+    was, now = float(sigmas[index - 1]), float(sigmas[index])
+    return after if was == now else after - now * (after - before) / (now - was)

@@ -1,0 +1,113 @@
+"""Builds a model from its folder: the diffusers pipeline, and what our code needs to know of it.
+
+`layout` says who owns the denoise loop: "sd" (one text encoder) and "sdxl" (two, with pooled embeddings and size
+conditioning) are UNets that run through `spindle_worker.diffusion.loop`; "pipeline" is any other class.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from spindle_worker.models.device import ignore_harmless_warnings, memory_errors, resolve_dtype
+from spindle_worker.models.errors import ModelRefused
+from spindle_worker.models.library import Entry, Recommended
+
+Layout = Literal["sd", "sdxl", "pipeline"]
+LAYOUTS: dict[str, Layout] = {
+    "StableDiffusionPipeline": "sd",
+    "StableDiffusionImg2ImgPipeline": "sd",
+    "LatentConsistencyModelPipeline": "sd",
+    "StableDiffusionXLPipeline": "sdxl",
+}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class LoadedModel:
+    """A model in memory. Its modules are shared by all requests; nothing here changes after loading but `memo`."""
+
+    name: str
+    digest: str
+    layout: Layout
+    pipe: Any
+    device: str
+    dtype: Any
+    size: int
+    recommended: Recommended = field(default_factory=Recommended)
+    memo: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The value that names this model in a workflow."""
+        return {"model": self.name, "digest": self.digest, "adapters": []}
+
+    @property
+    def scale(self) -> int:
+        """Pixels along the side of one latent cell."""
+        return int(getattr(self.pipe, "vae_scale_factor", 8))
+
+
+def load(entry: Entry, device: str, dtype: str) -> LoadedModel:
+    """Load a model into `device`. Raises ModelRefused, OutOfMemory."""
+    layout = LAYOUTS.get(entry.contents.pipeline, "pipeline")
+    torch_dtype = resolve_dtype(dtype, device, unet=layout != "pipeline")
+    ignore_harmless_warnings()
+    with memory_errors():
+        pipe = _pipeline(entry, torch_dtype)
+        pipe.set_progress_bar_config(disable=True)
+        pipe.to(device)
+        _prepare(pipe, layout)
+    size = sum(_bytes(part) for part in pipe.components.values())
+    return LoadedModel(entry.name, entry.digest, layout, pipe, device, torch_dtype, size, entry.recommended)
+
+
+def _pipeline(entry: Entry, dtype: Any) -> Any:
+    import diffusers
+
+    named = getattr(diffusers, entry.contents.pipeline, None)
+    if not (isinstance(named, type) and issubclass(named, diffusers.DiffusionPipeline)):
+        raise ModelRefused(f"The model {entry.name} is of a class that diffusers does not have")
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "local_files_only": True}
+    if entry.contents.variant:
+        options["variant"] = entry.contents.variant
+    cls: Any = named
+    if "safety_checker" in cls.__init__.__annotations__:
+        options |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    try:
+        return cls.from_pretrained(str(entry.folder), **options)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "memory" in str(error):
+            raise
+        raise _refusal(entry, error) from error
+    except Exception as error:  # a folder is whatever someone put there
+        raise _refusal(entry, error) from error
+
+
+def _refusal(entry: Entry, error: Exception) -> ModelRefused:
+    log.warning("model %s cannot be loaded", entry.name, exc_info=error)
+    return ModelRefused(f"The model {entry.name} cannot be loaded ({type(error).__name__}); the worker's log says more")
+
+
+def _prepare(pipe: Any, layout: Layout) -> None:
+    """Set modules for inference; a VAE that overflows in half precision stays in float32."""
+    import torch
+
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval().requires_grad_(False)
+    if layout == "pipeline":
+        return
+    vae = pipe.vae
+    if pipe.unet.config.in_channels != vae.config.latent_channels:
+        raise ModelRefused("The model's UNet takes more than latents (inpainting?); such models are not run yet")
+    if vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False):
+        vae.to(torch.float32)
+
+
+def _bytes(part: Any) -> int:
+    import torch
+
+    if not isinstance(part, torch.nn.Module):
+        return 0
+    return sum(t.numel() * t.element_size() for t in [*part.parameters(), *part.buffers()])
