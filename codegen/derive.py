@@ -1,11 +1,22 @@
-"""JSON Schemas that code owns: settings of both planes and the manifest of the built-in nodes."""
+"""JSON Schemas that code owns: settings of both planes and the manifest entries of the built-in nodes."""
 
 import json
+
+from spindle_control.settings import ControlSettings
+from spindle_worker.catalog import offered_queue
+from spindle_worker.nodes import builtin_nodes
+from spindle_worker.settings import WorkerSettings
 
 
 def derived_documents() -> dict[str, str]:
     """File name -> text, for every derived document."""
-    return {}
+    types = [spec.node_type(offered_queue(spec, device=True)) for spec in builtin_nodes()]
+    nodes = [t.model_dump(mode="json", by_alias=True) for t in sorted(types, key=lambda t: t.type)]
+    return {
+        "control-settings.schema.json": _text(ControlSettings.model_json_schema()),
+        "worker-settings.schema.json": _text(WorkerSettings.model_json_schema()),
+        "builtin-nodes.json": _text(nodes),
+    }
 
 
 def _text(document: object) -> str:
