@@ -1,47 +1,52 @@
-"""The store on a real SQLite file: what was accepted, who drives it, how it ended."""
+"""What every database must do for the store: what was accepted, who drives it, how it ended.
+
+Runs on SQLite and, where its programs are installed, on PostgreSQL.
+"""
 
 import asyncio
-import contextlib
-import sqlite3
-from collections.abc import AsyncIterator
+import importlib.util
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from spindle_common.problems import InvalidRequest, NotFound, Unavailable
-from spindle_control.store import CHUNK, IdempotencyMismatch, RunRow, Store
+from spindle_control.store import CHUNK, IdempotencyMismatch, Store
 from spindle_control.writer import GROUP
+from support.postgres import Postgres
+from support.rows import a_run
 
 
-def url(folder: Path) -> str:
-    return f"sqlite+aiosqlite:///{folder / 'spindle.db'}"
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    if missing := Postgres.missing():
+        pytest.skip(f"PostgreSQL's {missing} is not installed")
+    if importlib.util.find_spec("asyncpg") is None:
+        pytest.skip("asyncpg is not installed")
+    server = Postgres()
+    try:
+        server.start()
+        yield server
+        server.stop()
+    finally:
+        server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path / 'spindle.db'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    await server.empty()
+    return server.url
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = await Store.open(url(tmp_path))
+async def store(url: str) -> AsyncIterator[Store]:
+    opened = await Store.open(url)
     yield opened
     await opened.close()
-
-
-def a_run(run_id: str = "r1", **changes: Any) -> RunRow:
-    values: dict[str, Any] = {
-        "id": run_id,
-        "tenant": "default",
-        "status": "queued",
-        "priority": 0,
-        "owner": None,
-        "epoch": 0,
-        "created_at": 1_700_000_000_000,
-        "started_at": None,
-        "ended_at": None,
-        "workflow": {"schema": "spindle.workflow/v1", "name": "poster", "nodes": {"b": {}, "a": {}}},
-        "workflow_digest": "sha256:" + "0" * 64,
-        "workflow_version": None,
-        "inputs": {"subject": "ein großer Stern ★"},
-    }
-    return RunRow(**values | changes)
 
 
 def an_event(number: int) -> dict[str, Any]:
@@ -213,38 +218,32 @@ async def test_a_node_type_keeps_the_first_schema_seen(store: Store) -> None:
     assert (await store.node_types())[1] == a_type()
 
 
-async def test_what_was_written_outlives_the_process_that_wrote_it(tmp_path: Path) -> None:
-    first = await Store.open(url(tmp_path))
+async def test_a_ticket_is_used_once(store: Store) -> None:
+    await store.add_ticket("a", "studio", 2**50)
+    assert await store.take_ticket("a") == "studio"
+    assert await store.take_ticket("a") is None
+    assert await store.take_ticket("b") is None
+    await store.add_ticket("b", "studio", 1000)
+    assert await store.take_ticket("b") is None
+
+
+async def test_what_was_written_outlives_the_process_that_wrote_it(url: str) -> None:
+    first = await Store.open(url)
     await first.insert_run(a_run())
     await first.close()
     with pytest.raises(Unavailable):
         await first.insert_run(a_run("r2"))
-    second = await Store.open(url(tmp_path))
+    second = await Store.open(url)
     await second.check()
     assert (await second.run("r1")).id == "r1"
     await second.close()
 
 
-async def test_several_stores_open_and_write_one_file_together(tmp_path: Path) -> None:
-    stores = await asyncio.gather(*(Store.open(url(tmp_path)) for _ in range(4)))
+async def test_several_stores_open_and_write_one_database_together(url: str) -> None:
+    stores = await asyncio.gather(*(Store.open(url) for _ in range(4)))
     await asyncio.gather(*(store.insert_run(a_run(f"r{n}-{m}")) for m in range(20) for n, store in enumerate(stores)))
     taken = await asyncio.gather(*(store.take_over("r0-0", f"c{n}", 1) for n, store in enumerate(stores)))
     assert taken.count(True) == 1
     assert len((await stores[0].runs("default", limit=100))[0]) == 80
     for store in stores:
         await store.close()
-
-
-async def test_a_missing_folder_is_unavailable(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable):
-        await Store.open(url(tmp_path / "nowhere"))
-
-
-async def test_a_broken_database_is_unavailable(store: Store, tmp_path: Path) -> None:
-    with contextlib.closing(sqlite3.connect(tmp_path / "spindle.db")) as connection:
-        connection.execute("DROP TABLE run_events")
-        connection.execute("DROP TABLE runs")
-    with pytest.raises(Unavailable):
-        await store.run("r1")
-    with pytest.raises(Unavailable):
-        await store.insert_run(a_run())
