@@ -123,3 +123,12 @@ async def test_directory_layout(tmp_path: Path) -> None:
     name = (await place.store.put(b"abc", "text/plain"))["digest"].removeprefix("sha256:")
     assert place.everything() == {f"sha256/{name[:2]}/{name}", f"sha256/{name[:2]}/{name}.json"}
     await place.store.close()
+
+
+async def test_directory_lists_no_foreign_files(tmp_path: Path) -> None:
+    place = Folder(tmp_path)
+    digest = (await place.store.put(b"abc", "text/plain"))["digest"]
+    for name in ("sha256/.DS_Store", "sha256/README", place.path(digest).parent / "lost+found"):
+        (place.root / name).write_text("not ours")
+    assert [stored.digest async for stored in place.store.list()] == [digest]
+    await place.store.close()

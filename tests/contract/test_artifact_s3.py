@@ -5,7 +5,7 @@ import contextlib
 import io
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -15,7 +15,8 @@ from pydantic import SecretStr
 
 from spindle_common.artifacts import ArtifactStore, StoreRefused, StoreUnavailable, open_store
 from spindle_common.artifacts import s3 as s3_module
-from spindle_common.artifacts.s3 import Patience, S3Place, S3Store
+from spindle_common.artifacts.patience import Patience
+from spindle_common.artifacts.s3 import S3Place, S3Store
 from support.places import ABSENT, PICTURE, Bucket, pieces, read_stream
 from support.radosgw import S3Server
 
@@ -95,6 +96,47 @@ async def test_s3_away_and_back(radosgw: S3Server) -> None:
         radosgw.gateway.start_gateway()
     assert await store.read(found["digest"]) == PICTURE
     await store.close()
+
+
+async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass bytes on, at most 1.3 MB a second."""
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(64 * 1024):
+            writer.write(data)
+            await writer.drain()
+            await asyncio.sleep(len(data) / 1.3e6)
+    with contextlib.suppress(ConnectionError):
+        writer.close()
+        await writer.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def slow_line(server: S3Server) -> AsyncIterator[S3Server]:
+    """Return the server as it is found at the other end of a slow line."""
+    host, port = server.endpoint.rsplit(":", 1)
+    calls: list[asyncio.Task[None] | None] = []
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        calls.append(asyncio.current_task())
+        there, back = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(trickle(reader, back), trickle(there, writer))
+
+    line = await asyncio.start_server(forward, "127.0.0.1", 0, limit=64 * 1024)
+    async with line:
+        yield replace(server, endpoint=f"127.0.0.1:{line.sockets[0].getsockname()[1]}")
+        await asyncio.gather(*filter(None, calls))
+
+
+async def test_s3_over_a_slow_line(radosgw: S3Server) -> None:
+    """Patience is for each answer and each bit of progress, not for a whole upload."""
+    data = PICTURE * 2
+    async with slow_line(radosgw) as server:
+        store = s3_store(server.url(f"t-{uuid4().hex}"), Patience(connect=0.3, read=5))
+        began = time.monotonic()
+        found = await store.put(data, "image/png")
+        assert time.monotonic() - began > 1, "else the line was not slow"
+        assert await store.read(found["digest"]) == data
+        await store.close()
 
 
 @contextlib.contextmanager

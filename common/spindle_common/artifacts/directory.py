@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
@@ -23,6 +24,7 @@ from typing import Any, BinaryIO, ParamSpec, TypeVar
 
 from spindle_common.artifacts.intake import Intake
 from spindle_common.artifacts.store import (
+    BLOCK,
     ArtifactNotFound,
     Stored,
     StoreUnavailable,
@@ -39,6 +41,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 UNKNOWN = "application/octet-stream"  # a description lost to a crash or a delete that raced a put
+shard_pattern = re.compile(r"[0-9a-f]{2}")
+name_pattern = re.compile(r"[0-9a-f]{64}")
 STALE = 3600.0  # seconds without a write after which a draft's process is taken for dead
 
 
@@ -60,7 +64,7 @@ class DirectoryStore:
             await intake.take(data, self._call)
             found = artifact(intake.digest, media_type, intake.size)
             path = self._path(intake.digest)
-            if not await self._call(_touched, path, found):
+            if not await self._call(draft.touches, path, found):
                 await self._settle(draft, found)
                 await self._call(draft.publish, path)
         finally:
@@ -140,6 +144,23 @@ class Draft:
             self._file = _create(self._data)
         self._file.write(block)
 
+    def touches(self, path: Path, found: dict[str, Any]) -> bool:
+        """Touch the artifact if it is there, sound and of this media type; else the draft is to be published.
+
+        The bytes are compared, not only counted: so a put mends what a failing disk has spoiled.
+        """
+        if self._file is None or _told(path) != (found["media_type"], found["size"]):
+            return False
+        self._file.seek(0)
+        try:
+            with path.open("rb") as there:
+                if not _same(self._file, there):
+                    return False
+            os.utime(path)
+        except FileNotFoundError:
+            return False
+        return True
+
     def sync(self) -> None:
         """Have the bytes on disk."""
         if self._file:
@@ -173,10 +194,10 @@ class Draft:
 
 def _create(path: Path) -> BinaryIO:
     try:
-        return path.open("xb")
+        return path.open("x+b")
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("xb")
+        return path.open("x+b")
 
 
 def _description(path: Path) -> Path:
@@ -191,21 +212,13 @@ def _sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def _touched(path: Path, found: dict[str, Any]) -> bool:
-    """Touch the artifact if it is there, sound and of this media type; else it is to be published (again).
-
-    The bytes are compared, not only counted: so a put mends what a failing disk has spoiled.
-    """
-    try:
-        with path.open("rb") as file:
-            if "sha256:" + hashlib.file_digest(file, "sha256").hexdigest() != found["digest"]:
-                return False
-        if _told(path) != (found["media_type"], found["size"]):
+def _same(one: BinaryIO, other: BinaryIO) -> bool:
+    while True:
+        block = one.read(BLOCK)
+        if block != other.read(BLOCK):
             return False
-        os.utime(path)
-    except FileNotFoundError:
-        return False
-    return True
+        if not block:
+            return True
 
 
 def _told(path: Path) -> tuple[str, int | None]:
@@ -261,13 +274,13 @@ def _delete(path: Path) -> None:
 
 def _folders(path: Path) -> list[Path]:
     try:
-        return sorted(path.iterdir())
+        return [shard for shard in path.iterdir() if shard_pattern.fullmatch(shard.name)]
     except FileNotFoundError:
         return []
 
 
 def _shard(folder: Path) -> list[Stored]:
-    return [stored for path in folder.iterdir() if not path.suffix for stored in _stored(path)]
+    return [stored for path in folder.iterdir() if name_pattern.fullmatch(path.name) for stored in _stored(path)]
 
 
 def _stored(path: Path) -> Iterator[Stored]:

@@ -12,14 +12,13 @@ twenty-three leave room for clocks that differ. (Copying the object onto itself 
 differ in what they demand for that.)
 
 The SDK blocks, so it runs in a few threads with timeouts and retries of its own: a dead server costs at most
-(retries + 1) * (connect + read seconds) before StoreUnavailable.
+(retries + 1) * (connect + read seconds) before StoreUnavailable, 40 s as things are; a closed port less than one.
 """
 
 import contextlib
 import hashlib
 import io
 import re
-import ssl
 import tempfile
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from minio import Minio
 from minio.error import MinioException, S3Error
 
 from spindle_common.artifacts.intake import Intake
+from spindle_common.artifacts.patience import Patience
 from spindle_common.artifacts.store import (
     ArtifactNotFound,
     Stored,
@@ -107,31 +107,6 @@ class S3Place:
             secret_key=unquote(parts.password),
             secure=parts.scheme == "https",
             region=parse_qs(parts.query).get("region", [None])[0],
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait for a server: seconds for a connection and for each answer, and how often to try again."""
-
-    connect: float = 2.0
-    read: float = 10.0
-    retries: int = 2
-    threads: int = 8
-
-    def pool(self, secure: bool) -> urllib3.PoolManager:
-        """Build the connection pool that keeps to this. A server's Retry-After may not stretch it."""
-        retry = urllib3.Retry(
-            total=self.retries,
-            backoff_factor=0.2,
-            status_forcelist=[500, 502, 503, 504],
-            respect_retry_after_header=False,
-        )
-        return urllib3.PoolManager(
-            maxsize=self.threads,
-            timeout=urllib3.Timeout(connect=self.connect, read=self.read),
-            retries=retry,
-            ssl_context=ssl.create_default_context() if secure else None,
         )
 
 
