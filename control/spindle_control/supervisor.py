@@ -1,9 +1,10 @@
 """Keeping child processes alive: start, prefix what they say, restart what dies, stop in order.
 
 A child is described by `Program`; `Child` runs it until it is told to stop. What dies is started again after a
-growing pause; one that dies `DEATHS` times within `WINDOW` seconds, or that refuses its settings (exit status 2),
-ends everything by raising GaveUp. Children have process groups of their own, so that Ctrl-C reaches the supervisor
-alone and it decides the order; on Linux they also die with it (PR_SET_PDEATHSIG), however it ends.
+growing pause. One that dies `DEATHS` times in a row, each time within `WINDOW` seconds of its start, or that refuses
+its settings (exit status 2), ends everything by raising GaveUp. Children have process groups of their own, so that
+Ctrl-C reaches the supervisor alone and it decides the order; on Linux they also die with it (PR_SET_PDEATHSIG),
+however it ends.
 """
 
 import asyncio
@@ -13,7 +14,6 @@ import os
 import signal
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -52,7 +52,7 @@ class Child:
         self._say = say
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
-        self._deaths: deque[float] = deque(maxlen=DEATHS)
+        self._early_deaths = 0
 
     @property
     def pid(self) -> int | None:
@@ -62,10 +62,11 @@ class Child:
     async def keep(self) -> None:
         """Run the program again and again until `stop` is called; raises GaveUp."""
         while not self._stopping.is_set():
+            started = time.monotonic()
             status = await self._run_once()
             if self._stopping.is_set():
                 return
-            self._deaths.append(time.monotonic())
+            self._early_deaths = self._early_deaths + 1 if time.monotonic() - started < WINDOW else 1
             self._judge(status)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), self._pause())
@@ -138,13 +139,12 @@ class Child:
         name = self.program.name
         if status == REFUSED:
             raise GaveUp(f"{name} refused to start ({how}); its message is above.")
-        if len(self._deaths) == DEATHS and self._deaths[-1] - self._deaths[0] < WINDOW:
-            raise GaveUp(f"{name} died {DEATHS} times within {WINDOW:g} s (at last: {how}); its lines are above.")
+        if self._early_deaths == DEATHS:
+            raise GaveUp(f"{name} died {DEATHS} times in a row (at last: {how}); its lines are above.")
         self._say(name, f"ended ({how}); starting it again")
 
     def _pause(self) -> float:
-        recent = sum(1 for death in self._deaths if time.monotonic() - death < WINDOW)
-        return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** max(0, recent - 1))
+        return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (self._early_deaths - 1))
 
 
 async def _feed(process: asyncio.subprocess.Process, text: str) -> None:

@@ -37,8 +37,8 @@ def run(
     wait: _Wait = True,
 ) -> Coroutine[Any, Any, int]:
     """Run a workflow, watch it, save what it makes. Ctrl-C leaves the run going."""
-    from spindle_control.cli.run import Wish
-    from spindle_control.cli.run import run as run_it
+    from spindle_control.cli.submit import Wish
+    from spindle_control.cli.submit import run as run_it
 
     return run_it(session, Wish(file, inputs or [], outputs or [], wait))
 
@@ -46,7 +46,7 @@ def run(
 @command(app)
 def watch(session: Session, run_id: _Run) -> Coroutine[Any, Any, int]:
     """Watch a run to its end; --json prints its events, one a line."""
-    from spindle_control.cli.run import watch as watch_it
+    from spindle_control.cli.submit import watch as watch_it
 
     return watch_it(session, run_id)
 
@@ -54,7 +54,7 @@ def watch(session: Session, run_id: _Run) -> Coroutine[Any, Any, int]:
 @command(app)
 def validate(session: Session, file: _File) -> Coroutine[Any, Any, int]:
     """Check a workflow without running it; every mistake at once."""
-    from spindle_control.cli import show as views
+    from spindle_control.cli import views
 
     return views.validate(session, file)
 
@@ -66,7 +66,7 @@ def runs(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
 ) -> Coroutine[Any, Any, None]:
     """List runs, newest first."""
-    from spindle_control.cli import show as views
+    from spindle_control.cli import views
 
     return views.runs(session, status, limit)
 
@@ -74,7 +74,7 @@ def runs(
 @command(app)
 def show(session: Session, run_id: _Run) -> Coroutine[Any, Any, None]:
     """Show a run: its nodes, outputs and problems."""
-    from spindle_control.cli import show as views
+    from spindle_control.cli import views
 
     return views.show(session, run_id)
 
@@ -82,7 +82,7 @@ def show(session: Session, run_id: _Run) -> Coroutine[Any, Any, None]:
 @command(app)
 def cancel(session: Session, run_id: _Run) -> Coroutine[Any, Any, None]:
     """Cancel a run."""
-    from spindle_control.cli import show as views
+    from spindle_control.cli import views
 
     return views.cancel(session, run_id)
 
@@ -93,7 +93,7 @@ def nodes(
     node_type: Annotated[str | None, typer.Argument(metavar="[TYPE]", help="Show the ports of this one.")] = None,
 ) -> Coroutine[Any, Any, None]:
     """List the node types that workers offer, or show the ports of one."""
-    from spindle_control.cli import show as views
+    from spindle_control.cli import views
 
     return views.nodes(session, node_type)
 
@@ -101,7 +101,7 @@ def nodes(
 @command(app)
 def workers(session: Session) -> Coroutine[Any, Any, None]:
     """List the workers that are there."""
-    from spindle_control.cli import show as views
+    from spindle_control.cli import views
 
     return views.workers(session)
 

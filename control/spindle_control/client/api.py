@@ -97,9 +97,9 @@ class Client:
         return f"run.{(await self.get(run))['status']}" in TERMINAL
 
     async def validate(self, workflow: Json, inputs: Json | None = None) -> Json:
-        """Check a workflow without running it: {"valid", "errors", "warnings", "plan"}."""
-        del inputs
-        return await self._json("POST", "/api/v1/workflows:validate", json=workflow)
+        """Check a workflow, and inputs if given, without running it: {"valid", "warnings", "plan"}."""
+        body = workflow if inputs is None else {"workflow": workflow, "inputs": inputs}
+        return await self._json("POST", "/api/v1/workflows:validate", json=body)
 
     # Artifacts
 

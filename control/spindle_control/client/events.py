@@ -73,6 +73,16 @@ async def _one_connection(feed: Feed, cursor: str | None) -> AsyncGenerator[Json
         if response.status_code in (429, 500, 502, 503, 504):
             raise
         raise SpindleProblem(problem_of(response.status_code, response.reason_phrase, bytes(response.body))) from None
+    except ConnectionClosed as closed:
+        _raise_refusal(closed)
+        raise
+
+
+def _raise_refusal(closed: ConnectionClosed) -> None:
+    """Close codes from 4400 on carry an HTTP status: a browser is told why only after the handshake."""
+    if closed.rcvd and 4400 <= closed.rcvd.code < 4500:
+        title = closed.rcvd.reason or "The server refused"
+        raise SpindleProblem({"type": "about:blank", "title": title, "status": closed.rcvd.code - 4000}) from None
 
 
 def _is_news(event: Json, cursor: str | None) -> bool:

@@ -75,7 +75,7 @@ async def nodes(session: Session, node_type: str | None) -> None:
     if session.json:
         session.print_json(known)
     elif node_type is None:
-        rows = ((one["type"], one.get("queue") or "-", one.get("title", "")) for one in known)
+        rows = ((one["type"], ", ".join(one.get("queues", ())) or "-", one.get("title", "")) for one in known)
         session.out.print(table(("node type", "queue", "what it does"), rows))
     else:
         for one in known:
@@ -91,7 +91,7 @@ async def workers(session: Session) -> None:
         return
     rows = (
         (
-            one["worker"],
+            one["id"],
             ", ".join(f"{queue} {slots}" for queue, slots in one.get("slots", {}).items()),
             ", ".join(model["name"] for model in one.get("models", ())) or "-",
             one.get("host", ""),
