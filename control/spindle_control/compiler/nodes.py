@@ -1,0 +1,162 @@
+"""The check of one node: its type, its queue, its ports, and what it waits for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from spindle_common.durations import parse_duration
+from spindle_common.problems import pointer as to_pointer
+from spindle_control.compiler.catalog import CompiledPort, CompiledType
+from spindle_control.compiler.checked import CheckedNode
+from spindle_control.compiler.limits import Limits
+from spindle_control.compiler.ports import PortCheck, size_of
+from spindle_control.compiler.references import Reference, find, read_expression
+from spindle_control.compiler.report import shown
+from spindle_control.compiler.scope import Scope
+from spindle_control.compiler.types import describe
+
+
+class NodeCheck:
+    """The check of one node against its type and the others; `result` is what is known of it afterwards."""
+
+    def __init__(self, id_: str, node: Mapping[str, Any], scope: Scope, limits: Limits) -> None:
+        self._id, self._node, self._scope, self._limits = id_, node, scope, limits
+        self._report = scope.report
+        self._at = f"/nodes{to_pointer(id_)}"
+        self._type = scope.types[id_]
+        self._needs: dict[str, str] = {}
+        self._handles: dict[str, str] = {}
+        self._reads: set[str] = set()
+
+    def run(self) -> tuple[dict[str, str], CheckedNode | None]:
+        """Check it. Returns what it waits for (with where that is said), and the node unless its type is unknown."""
+        self._check_type()
+        inputs = self._node.get("inputs", {})
+        for port, value in inputs.items():
+            self._check_input(port, value)
+        if self._type is not None:
+            self._check_missing(inputs)
+            self._check_queue(self._type)
+        self._check_when()
+        data = set(self._needs)
+        after = self._check_after()
+        return self._needs, self._result(inputs, tuple(id_ for id_ in after if id_ not in data))
+
+    def _result(self, inputs: dict[str, Any], after: tuple[str, ...]) -> CheckedNode | None:
+        if self._type is None:
+            return None
+        retry = self._node.get("retry", {})
+        return CheckedNode(
+            self._id,
+            self._type,
+            inputs,
+            when=self._node.get("when"),
+            needs=self._needs,
+            after=after,
+            handles=self._handles,
+            reads=self._reads,
+            queue=self._node.get("queue"),
+            on_error=self._node.get("on_error", "fail"),
+            timeout=self._timeout(self._type),
+            max_attempts=retry.get("max_attempts", 1),
+            backoff=parse_duration(retry.get("backoff", "1s")),
+        )
+
+    def _timeout(self, node_type: CompiledType) -> float | None:
+        said = self._node.get("timeout")
+        attempt = said.get("run") if isinstance(said, dict) else said
+        return parse_duration(attempt) if attempt else node_type.timeout
+
+    def _check_type(self) -> None:
+        name = self._node.get("type")
+        if self._type is not None or name is None:
+            return
+        types = self._scope.catalog.types
+        family = name.partition("@")[0]
+        versions = sorted((known for known in types if known.partition("@")[0] == family), key=len)
+        if versions:
+            hint: str | None = "there is " + ", ".join(versions)
+            self._report.add(f"{self._at}/type", "unknown-version", f"`{family}` has no version `{name}`", hint)
+        else:
+            hint = self._report.meant(name, types.keys(), "`spindle nodes` lists what the workers offer")
+            self._report.add(f"{self._at}/type", "unknown-type", f"there is no node type `{shown(name)[1:-1]}`", hint)
+
+    def _check_input(self, name: str, value: Any) -> None:
+        pointer = f"{self._at}/inputs{to_pointer(name)}"
+        port = None if self._type is None else self._type.input(name)
+        if self._type is not None and port is None:
+            hint = self._report.meant(name, self._type.inputs.keys(), f"`{self._type.name}` takes no inputs")
+            detail = f"`{self._type.name}` takes no `{shown(name)[1:-1]}`"
+            self._report.add(pointer, "unknown-port", detail, hint)
+        if size_of(value) > self._limits.max_value_bytes:
+            hint = "upload it as an artifact"
+            self._report.add(pointer, "too-large", f"it is larger than {self._limits.max_value_bytes} bytes", hint)
+            return
+        found = find(value, pointer, self._report)
+        check = None if port is None else PortCheck(self._scope, self._id, self._end(name), port)
+        if found.pure:
+            if check is not None:
+                check.check_literal(value, pointer)
+            return
+        for expression, where in found.expressions:
+            self._wait_for(self._scope.expression(expression, where, self._id))
+        self._wait_for(found.references)
+        for reference in found.references:
+            self._scope.shape(reference, self._id)
+        if check is not None:
+            check.check(value, pointer)
+            self._handles = check.handles | self._handles
+
+    def _end(self, port: str) -> str:
+        return f"`{self._id}.{port}` ({self._type.name})" if self._type else f"`{self._id}.{port}`"
+
+    def _wait_for(self, references: list[Reference]) -> None:
+        for reference in references:
+            if reference.owner == "inputs":
+                self._reads.add(reference.name)
+            elif reference.owner in self._scope.types and reference.owner != self._id:
+                self._needs.setdefault(reference.owner, reference.pointer)
+
+    def _check_missing(self, inputs: Mapping[str, Any]) -> None:
+        if self._type is None:
+            return
+        for name in sorted(self._type.required - inputs.keys()):
+            port = self._type.inputs[name]
+            if port.is_model and self._scope.catalog.default_model is not None:
+                continue
+            detail = f"`{self._type.name}` wants `{name}`" + _what(port)
+            self._report.add(f"{self._at}/inputs", "missing-input", detail, f"add `{name}`")
+
+    def _check_queue(self, node_type: CompiledType) -> None:
+        wanted = self._node.get("queue")
+        catalog = self._scope.catalog
+        offered = catalog.queues.get(node_type.name, frozenset())
+        if wanted is not None and wanted not in offered:
+            where = f"on {', '.join(sorted(offered))}" if offered else "in the tasks of those that use it"
+            hint = self._report.meant(wanted, offered, "leave `queue` out")
+            detail = f"`{node_type.name}` does not run on `{wanted}`, but {where}"
+            self._report.add(f"{self._at}/queue", "unknown-queue", detail, hint)
+            return
+        queue = wanted or (catalog.choose(offered) if offered else None)
+        if queue is not None and queue not in catalog.live_queues:
+            hint = "a run will wait until one is there"
+            detail = f"no worker serves the queue `{queue}` now, on which `{node_type.name}` runs"
+            self._report.warn(f"{self._at}/queue" if wanted else self._at, "no-worker", detail, hint)
+
+    def _check_when(self) -> None:
+        if "when" in self._node:
+            expression = read_expression(self._node["when"], f"{self._at}/when", self._report)
+            if expression is not None:
+                self._wait_for(self._scope.expression(expression, f"{self._at}/when", self._id))
+
+    def _check_after(self) -> list[str]:
+        known = []
+        for at, id_ in enumerate(self._node.get("after", ())):
+            pointer = f"{self._at}/after/{at}"
+            if self._scope.knows_node(id_, pointer, self._id):
+                self._needs.setdefault(id_, pointer)
+                known.append(id_)
+        return list(dict.fromkeys(known))
+
+
+def _what(port: CompiledPort) -> str:
+    return f", a handle ({port.handle})" if port.handle else f", {describe(port.schema)}" if port.schema else ""

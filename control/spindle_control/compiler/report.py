@@ -1,0 +1,82 @@
+"""The list of mistakes that a check fills: each once, none lost, and no more work than a hostile document deserves.
+
+A hint may name what was probably meant. Comparing names is dear, so a report has a budget of comparisons; beyond it
+hints are plainer.
+"""
+
+import difflib
+from collections.abc import Collection
+from typing import Literal
+
+from spindle_common.contracts import Mistake
+
+MAX_MISTAKES = 1000
+_MAX_COMPARISONS = 4000
+_MAX_DETAIL = 400
+
+
+class Report:
+    """Mistakes and warnings in the order in which they were found."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str, str], Mistake] = {}
+        self._comparisons = _MAX_COMPARISONS
+        self.full = False
+
+    def add(
+        self,
+        pointer: str,
+        code: str,
+        detail: str,
+        hint: str | None = None,
+        severity: Literal["error", "warning"] = "error",
+    ) -> None:
+        """Note a mistake; `pointer` is a JSON Pointer to the offending value."""
+        if len(self._found) >= MAX_MISTAKES:
+            pointer, code, detail, hint = "", "too-many-mistakes", f"only the first {MAX_MISTAKES} are shown", None
+            severity, self.full = "error", True
+        key = (pointer, code, detail)
+        if key not in self._found:
+            extra = {} if hint is None else {"hint": shorten(hint)}
+            self._found[key] = Mistake(pointer=pointer, code=code, detail=shorten(detail), severity=severity, **extra)
+
+    def warn(self, pointer: str, code: str, detail: str, hint: str | None = None) -> None:
+        """Note what does not keep the workflow from being taken."""
+        self.add(pointer, code, detail, hint, "warning")
+
+    def nearest(self, word: str, known: Collection[str]) -> str | None:
+        """Return the known name that looks most like `word`, if one does."""
+        if not known or len(known) > self._comparisons or len(word) > 128:
+            return None
+        self._comparisons -= len(known)
+        close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+        return close[0] if close else None
+
+    def meant(self, word: str, known: Collection[str], otherwise: str | None = None) -> str | None:
+        """Return a hint: the nearest name, or all of a few."""
+        near = self.nearest(word, known)
+        if near is not None:
+            return f"did you mean `{near}`?"
+        if 0 < len(known) <= 12:
+            return "there are: " + ", ".join(sorted(known))
+        return otherwise
+
+    @property
+    def errors(self) -> tuple[Mistake, ...]:
+        """What keeps the workflow from being taken."""
+        return tuple(found for found in self._found.values() if found.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Mistake, ...]:
+        """What the author should know."""
+        return tuple(found for found in self._found.values() if found.severity == "warning")
+
+
+def shorten(text: str, limit: int = _MAX_DETAIL) -> str:
+    """Cut a text that may hold what a user sent."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """Return a value as it may stand in a sentence."""
+    return shorten(repr(value[:limit]) if isinstance(value, str) else repr(value), limit)

@@ -1,0 +1,112 @@
+"""What a reference may see: the nodes by id with their types, and the run's inputs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from spindle_common.expressions import Expression
+from spindle_control.compiler.catalog import Catalog, CompiledType
+from spindle_control.compiler.checked import InputPort
+from spindle_control.compiler.references import NothingThere, Reference, follow
+from spindle_control.compiler.report import Report
+from spindle_control.compiler.types import describe
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a reference gives: a value of some type, or a kind of handle; `source` names it in messages."""
+
+    source: str
+    schema: Any = field(default_factory=dict)
+    handle: str | None = None
+
+    def __str__(self) -> str:
+        return f"a handle ({self.handle})" if self.handle else describe(self.schema)
+
+
+class Scope:
+    """Resolves references to what they give; those to nothing are noted in the report."""
+
+    def __init__(
+        self,
+        nodes: Mapping[str, Mapping[str, Any]],
+        inputs: Mapping[str, InputPort | None],
+        catalog: Catalog,
+        report: Report,
+    ) -> None:
+        self.inputs, self.catalog, self.report = inputs, catalog, report
+        compiled: dict[str, CompiledType | None] = {}
+        for node in nodes.values():
+            name = node.get("type")
+            if isinstance(name, str) and name not in compiled:
+                compiled[name] = catalog.compiled(name)
+        self.types = {id_: compiled.get(node.get("type", "")) for id_, node in nodes.items()}
+
+    def shape(self, reference: Reference, reader: str | None = None) -> Shape | None:
+        """Return what a reference gives; None if that is not known, or if it refers to nothing."""
+        if reference.owner == "inputs":
+            return self._input(reference)
+        if reference.owner == reader:
+            detail, hint = f"`{reader}` refers to itself", "refer to another node, or to an input"
+            self.report.add(reference.pointer, "self-reference", detail, hint)
+            return None
+        return self._output(reference)
+
+    def expression(self, expression: Expression, pointer: str, reader: str | None = None) -> list[Reference]:
+        """Check the variables of an expression, and return them."""
+        pairs = [dotted.partition(".") for dotted in sorted(expression.roots)]
+        roots = [Reference(owner, name, (), pointer) for owner, _, name in pairs]
+        for root in roots:
+            shape = self.shape(root, reader)
+            if shape is not None and shape.handle:
+                detail = f"`{root.text}` is a handle ({shape.handle}); expressions see values only"
+                self.report.add(pointer, "handle-crosses", detail, "handles go from port to port with $from")
+        return roots
+
+    def knows_node(self, id_: str, pointer: str, reader: str | None) -> bool:
+        """Whether there is such a node, other than its reader."""
+        if id_ == reader:
+            self.report.add(pointer, "self-reference", f"`{id_}` refers to itself", "leave it out")
+        elif id_ not in self.types:
+            self._no_node(id_, pointer)
+        return id_ != reader and id_ in self.types
+
+    def _no_node(self, id_: str, pointer: str) -> None:
+        if id_ in self.inputs:
+            hint: str | None = f"did you mean `inputs.{id_}`?"
+        else:
+            hint = self.report.meant(id_, self.types.keys(), "there is no node of a similar name")
+        self.report.add(pointer, "unknown-node", f"there is no node `{id_}`", hint)
+
+    def _input(self, reference: Reference) -> Shape | None:
+        if reference.name not in self.inputs:
+            hint = self.report.meant(reference.name, self.inputs.keys(), "declare it in `inputs` of the workflow")
+            self.report.add(reference.pointer, "unknown-input", f"there is no input `{reference.name}`", hint)
+            return None
+        port = self.inputs[reference.name]
+        return None if port is None else self._deeper(reference, port.schema)
+
+    def _output(self, reference: Reference) -> Shape | None:
+        if reference.owner not in self.types:
+            self._no_node(reference.owner, reference.pointer)
+            return None
+        node_type = self.types[reference.owner]
+        if node_type is None:
+            return None
+        port = node_type.outputs.get(reference.name)
+        if port is None:
+            hint = self.report.meant(reference.name, node_type.outputs.keys(), f"`{node_type.name}` gives nothing")
+            detail = f"`{reference.owner}` ({node_type.name}) gives no `{reference.name}`"
+            self.report.add(reference.pointer, "unknown-output", detail, hint)
+            return None
+        if port.handle and not reference.deeper:
+            return Shape(f"{reference.owner}.{reference.name}", handle=port.handle)
+        return self._deeper(reference, port.schema if not port.handle else {"type": "string", "handle": port.handle})
+
+    def _deeper(self, reference: Reference, schema: Any) -> Shape | None:
+        try:
+            return Shape(reference.text, follow(schema, reference.deeper))
+        except NothingThere as error:
+            hint = self.report.meant(reference.deeper[-1], error.known)
+            self.report.add(reference.pointer, "unknown-output", f"`{reference.text}`: {error}", hint)
+            return None

@@ -1,0 +1,251 @@
+"""The shape of a document, before its meaning: is it JSON of bounded size, and does it fit workflow.schema.json?
+
+A document that fits is passed in one quick validation. One that doesn't is looked at piece by piece, so that a
+mistake in one node hides nothing in the others: what is wrong is noted, and left out of what is checked further.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import jsonschema_rs
+
+from spindle_common.problems import pointer as to_pointer
+from spindle_control.compiler.limits import Limits
+from spindle_control.compiler.report import Report, shown
+from spindle_control.compiler.schemas import explain
+
+_OURS = ("inputs", "item", "index", "carry")
+_OF_CEL = "as break const continue else false for function if import in let loop null package namespace return true var"
+RESERVED = frozenset([*_OURS, *_OF_CEL.split(), "void", "while"])
+_SCHEMA: dict[str, Any] = json.loads(
+    resources.files("spindle_common.contracts").joinpath("workflow.schema.json").read_text()
+)
+SPEC_ARTIFACT = re.compile(_SCHEMA["$defs"]["InputSpec"]["properties"]["artifact"]["pattern"])
+_ID = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_LONG_NUMBER = re.compile(r"[0-9]{19}")
+_SMALLEST, _LARGEST = -(2**63), 2**64 - 1
+_WHOLE = jsonschema_rs.Draft202012Validator(_SCHEMA)
+_NODE, _SPEC = (
+    jsonschema_rs.Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": _SCHEMA["$defs"]})
+    for name in ("WorkflowNode", "InputSpec")
+)
+_NODE_KEYS = tuple(_SCHEMA["$defs"]["WorkflowNode"]["properties"])
+_MOST_EXPLAINED = 65_536
+_STAND_IN = {"nodes": {"a": {"type": "a.b@1"}}, "inputs": {}, "outputs": {}}
+_CODES = {
+    "required": "missing-key",
+    "type": "wrong-type",
+    "maxLength": "too-large",
+    "maxItems": "too-large",
+    "maxProperties": "too-large",
+}
+_DURATION_HINT = 'write a number with its unit: "500ms", "60s", "5m", "24h"'
+
+
+@dataclass
+class Draft:
+    """What could be read of a document; nodes and inputs by id, their broken parts left out."""
+
+    document: dict[str, Any]
+    nodes: dict[str, dict[str, Any]]
+    inputs: dict[str, dict[str, Any] | None]
+    outputs: dict[str, Any]
+
+
+def read(document: object, limits: Limits, report: Report) -> Draft | None:
+    """Read a document, noting what is wrong with its shape; None if nothing further can be checked."""
+    if not isinstance(document, dict):
+        report.add("", "wrong-type", "a workflow is an object", 'write {"schema": "spindle.workflow/v1", "nodes": {…}}')
+        return None
+    if not healthy(document, limits, report):
+        return None
+    nodes = document.get("nodes")
+    if isinstance(nodes, dict) and len(nodes) > limits.max_nodes:
+        report.add("/nodes", "too-many-nodes", f"it has {len(nodes)} nodes; {limits.max_nodes} are allowed")
+        return None
+    if _WHOLE.is_valid(document):
+        draft = Draft(document, document["nodes"], document.get("inputs", {}), document.get("outputs", {}))
+    else:
+        draft = _read_pieces(document, report)
+    _check_reserved(draft, report)
+    return draft
+
+
+def healthy(value: dict[str, Any], limits: Limits, report: Report, prefix: str = "") -> bool:
+    """Whether a value is JSON: finite numbers of 64 bits, text that can be encoded, of bounded depth and size."""
+    before = len(report.errors)
+    if _depth(value, limits.max_depth) > limits.max_depth:
+        where = prefix + _deepest(value, limits.max_depth)
+        report.add(where, "too-deep", f"it is nested more than {limits.max_depth} deep")
+        return False
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        size = len(text.encode())
+        suspicious = _LONG_NUMBER.search(text) is not None
+    except (ValueError, TypeError):
+        size, suspicious = 0, True
+    if size > limits.max_bytes:
+        report.add(prefix, "too-large", f"it has {size} bytes; {limits.max_bytes} are allowed")
+    elif suspicious:
+        for pointer, code, detail in _unhealthy(value):
+            report.add(prefix + pointer, code, detail)
+    return len(report.errors) == before
+
+
+def _depth(value: Any, most: int) -> int:
+    """Count the levels of nesting, at most one more than `most`, without recursion."""
+    depth, level = 0, [value]
+    while level and depth <= most:
+        depth += 1
+        level = [
+            item
+            for part in level
+            for item in (part.values() if type(part) is dict else part)
+            if type(item) in (dict, list)
+        ]
+    return depth
+
+
+def _deepest(value: Any, most: int) -> str:
+    waiting: list[tuple[Any, str, int]] = [(value, "", 1)]
+    while waiting:
+        part, pointer, depth = waiting.pop()
+        if depth > most:
+            return pointer
+        items = part.items() if type(part) is dict else enumerate(part)
+        waiting.extend((v, pointer + to_pointer(k), depth + 1) for k, v in items if type(v) in (dict, list))
+    return ""
+
+
+def _unhealthy(document: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    waiting: list[tuple[Any, str]] = [(document, "")]
+    while waiting:
+        value, pointer = waiting.pop()
+        if isinstance(value, dict):
+            for key, item in value.items():
+                if not isinstance(key, str) or not _encodes(key):
+                    yield pointer, "bad-text", "a key is not text that can be encoded"
+                else:
+                    waiting.append((item, pointer + to_pointer(key)))
+        elif isinstance(value, list):
+            waiting.extend((item, f"{pointer}/{at}") for at, item in enumerate(value))
+        elif (fault := _fault(value)) is not None:
+            yield pointer, *fault
+
+
+def _fault(value: Any) -> tuple[str, str] | None:
+    if isinstance(value, str):
+        return None if _encodes(value) else ("bad-text", "the text holds half of a surrogate pair")
+    if isinstance(value, float):
+        finite = value - value == 0
+        return None if finite else ("bad-number", "JSON has no NaN and no infinities")
+    if isinstance(value, int):
+        return None if _SMALLEST <= value <= _LARGEST else ("bad-number", "the number does not fit into 64 bits")
+    return None if value is None else ("wrong-type", f"a {type(value).__name__} is no JSON")
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _read_pieces(document: dict[str, Any], report: Report) -> Draft:
+    shell = {key: _STAND_IN[key] if _is_filled(key, value) else value for key, value in document.items() if key in _TOP}
+    for error in _WHOLE.iter_errors(shell):
+        _note(error, shell, "", report)
+    for key in document.keys() - _TOP:
+        hint = report.meant(key, _TOP)
+        report.add(to_pointer(key), "unknown-key", f"a workflow has no `{shown(key)[1:-1]}`", hint)
+    parts = {key: value if isinstance(value := document.get(key), dict) else {} for key in _STAND_IN}
+    for key in "inputs", "outputs":
+        if len(parts[key]) > 256:
+            report.add(f"/{key}", "too-large", f"it has {len(parts[key])} entries; 256 are allowed")
+            parts[key] = {}
+    nodes = {id_: _read_node(id_, node, report) for id_, node in parts["nodes"].items()}
+    inputs = {name: _read_spec(name, spec, report) for name, spec in parts["inputs"].items()}
+    for name in parts["outputs"]:
+        _check_id(name, f"/outputs{to_pointer(name)}", report)
+    return Draft(document, nodes, inputs, parts["outputs"])
+
+
+_TOP = frozenset(_SCHEMA["properties"])
+
+
+def _is_filled(key: str, value: Any) -> bool:
+    return key in _STAND_IN and isinstance(value, dict) and (bool(value) or key != "nodes")
+
+
+def _read_node(id_: str, node: Any, report: Report) -> dict[str, Any]:
+    """Return the parts of a node that fit the schema."""
+    pointer = f"/nodes{to_pointer(id_)}"
+    _check_id(id_, pointer, report)
+    if not isinstance(node, dict):
+        report.add(pointer, "wrong-type", "a node is an object", 'write {"type": "family.verb@1", "inputs": {…}}')
+        return {}
+    broken = set(node.keys() - _NODE_KEYS)
+    for key in sorted(broken):
+        hint = report.meant(key, _NODE_KEYS)
+        report.add(pointer + to_pointer(key), "unknown-key", f"a node has no `{shown(key)[1:-1]}`", hint)
+    known = {key: value for key, value in node.items() if key not in broken}
+    for error in _errors(_NODE, known):
+        _note(error, known, pointer, report)
+        broken.update(str(part) for part in error.instance_path[:1])
+    return {key: value for key, value in known.items() if key not in broken}
+
+
+def _read_spec(name: str, spec: Any, report: Report) -> dict[str, Any] | None:
+    pointer = f"/inputs{to_pointer(name)}"
+    _check_id(name, pointer, report)
+    errors = _errors(_SPEC, spec)
+    for error in errors:
+        _note(error, spec, pointer, report)
+    return None if errors else spec
+
+
+def _errors(validator: jsonschema_rs.Draft202012Validator, value: Any) -> list[jsonschema_rs.ValidationError]:
+    """Every error of a small piece, the first of a large one: telling all of them takes time by its size."""
+    if validator.is_valid(value):
+        return []
+    if len(json.dumps(value)) <= _MOST_EXPLAINED:
+        return list(validator.iter_errors(value))
+    try:
+        validator.validate(value)
+    except jsonschema_rs.ValidationError as error:
+        return [error]
+    return []
+
+
+def _note(error: jsonschema_rs.ValidationError, value: Any, pointer: str, report: Report) -> None:
+    path = error.instance_path
+    where = pointer + to_pointer(*path)
+    detail, hint = explain(error, value)
+    code = _CODES.get(error.kind.name, "bad-value")
+    field = next((part for part in reversed(path) if isinstance(part, str)), "")
+    if "timeout" in path or field == "backoff":
+        code, hint = "bad-duration", _DURATION_HINT
+    elif field == "type" and error.kind.name == "pattern":
+        code, hint = "unknown-type", 'a type is written "family.verb@1"'
+    elif field == "when":
+        code = "bad-expression"
+    elif error.kind.name == "additionalProperties":
+        code = "unknown-key"
+    report.add(where, code, detail, hint)
+
+
+def _check_id(id_: str, pointer: str, report: Report) -> None:
+    if not _ID.fullmatch(id_):
+        hint = "an id is a small letter, then at most 63 small letters, digits and `_`"
+        report.add(pointer, "bad-id", f"{shown(id_)} cannot be an id", hint)
+
+
+def _check_reserved(draft: Draft, report: Report) -> None:
+    for part, ids in (("nodes", draft.nodes), ("inputs", draft.inputs)):
+        for id_ in sorted(RESERVED & ids.keys()):
+            report.add(f"/{part}/{id_}", "reserved-id", f"`{id_}` has a meaning of its own", "choose another id")
