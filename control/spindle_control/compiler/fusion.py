@@ -158,7 +158,7 @@ class _Grouping:
         return not any(only in vertex.needs and only not in vertex.handles for vertex in self._vertices[only + 1 :])
 
     def _crossing(self, members: list[int]) -> HandleCrosses:
-        """Say which handle cannot stay: one between nodes that share no queue, or one around a node that cannot join."""
+        """Say which handle cannot stay: between nodes that share no queue, or around a node that cannot join them."""
         pairs = [(other, at) for at in members for other in self._vertices[at].handles]
         for source, target in pairs:
             if self._queues([source, target]) == frozenset():

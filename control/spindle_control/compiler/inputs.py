@@ -27,13 +27,14 @@ from spindle_control.compiler.structure import SPEC_ARTIFACT, healthy
 
 _OWN = ("default", "optional")
 _KEYWORDS = frozenset(
-    ["$schema", "$ref", "$defs", "$comment", "type", "enum", "const", "title", "description", "default", "examples"]
-    + ["artifact", "optional", "format", "pattern", "minLength", "maxLength", "minimum", "maximum", "multipleOf"]
-    + ["exclusiveMinimum", "exclusiveMaximum", "items", "prefixItems", "contains", "minContains", "maxContains"]
-    + ["minItems", "maxItems", "uniqueItems", "properties", "patternProperties", "additionalProperties", "required"]
-    + ["propertyNames", "minProperties", "maxProperties", "dependentRequired", "dependentSchemas", "allOf", "anyOf"]
-    + ["oneOf", "not", "if", "then", "else", "unevaluatedItems", "unevaluatedProperties", "contentEncoding"]
-    + ["contentMediaType", "contentSchema", "deprecated", "readOnly", "writeOnly"]
+    """
+    $schema $ref $defs $comment type enum const title description default examples artifact optional format pattern
+    minLength maxLength minimum maximum multipleOf exclusiveMinimum exclusiveMaximum items prefixItems contains
+    minContains maxContains minItems maxItems uniqueItems properties patternProperties additionalProperties required
+    propertyNames minProperties maxProperties dependentRequired dependentSchemas allOf anyOf oneOf not if then else
+    unevaluatedItems unevaluatedProperties contentEncoding contentMediaType contentSchema deprecated readOnly
+    writeOnly
+    """.split()  # noqa: SIM905 - a list of seventy strings is harder to read
 )
 
 

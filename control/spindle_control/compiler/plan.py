@@ -131,7 +131,8 @@ def _pinned(node: CheckedNode, catalog: Catalog) -> dict[str, Any]:
 
 def _recipe(port: CompiledPort, value: Any, catalog: Catalog) -> dict[str, Any] | None:
     if value is None:
-        return catalog.recipe(catalog.default_model) if catalog.default_model in catalog.models else None
+        name = catalog.default_model
+        return None if name is None or name not in catalog.models else catalog.recipe(name)
     if isinstance(value, str):
         return catalog.recipe(value)
     return catalog.recipe(value["model"]) | value if isinstance(value.get("model"), str) else None
@@ -141,7 +142,7 @@ def _body(node: CheckedNode, pins: Mapping[str, Any]) -> dict[str, Any]:
     """Return a node as `task.schema.json#/$defs/TaskNode` has it; what is as by default is left out."""
     optional = [name for name in node.inputs if (port := node.type.inputs.get(name)) is not None and not port.required]
     said = {
-        "inputs": node.inputs | pins,
+        "inputs": {**node.inputs, **pins},
         "optional": optional,
         "when": node.when,
         "needs": list(node.needs),
