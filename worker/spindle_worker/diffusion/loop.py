@@ -181,8 +181,6 @@ def _guidance_embedding(model: LoadedModel, request: Request) -> "Tensor | None"
 def _step_options(scheduler: Any, generator: "Generator") -> dict[str, Any]:
     takes = inspect.signature(scheduler.step).parameters
     given = {"eta": 0.0, "generator": generator}
-    if type(scheduler).__name__ == "TCDScheduler":
-        del given["eta"]  # there 0.3 is the default, and 0 means something else
     return {name: value for name, value in given.items() if name in takes}
 
 

@@ -19,8 +19,9 @@ _ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/nvhost-ctrl")
 _HARMLESS: tuple[tuple[str, type[Warning]], ...] = (
     # diffusers: folders from before it knew better, which it corrects itself
     ("The configuration file of this scheduler", FutureWarning),
-    # numpy 2 of torch's arrays, in the Euler schedulers of diffusers
+    # numpy 2 of torch's arrays, in several schedulers of diffusers
     ("__array__ implementation doesn't accept a copy keyword", DeprecationWarning),
+    ("__array_wrap__ must accept context and return_scalar arguments", DeprecationWarning),
 )
 _set_up = threading.local()
 _quieted = threading.Event()
