@@ -41,9 +41,11 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.state.streams = Streams(services.settings.max_sockets)
+    routers = [module.router for module in (workflows, runs, events, artifacts, catalog, health)]
+    app.state.api_routes = [route for router in routers for route in router.routes]
     problem_handlers.install(app)
-    for routes in (workflows, runs, events, artifacts, catalog, health):
-        app.include_router(routes.router)
+    for router in routers:
+        app.include_router(router)
     app.add_api_route("/openapi.json", _openapi, include_in_schema=False)
     app.add_api_route("/asyncapi.json", _asyncapi, include_in_schema=False)
     _wrap(app, services)

@@ -18,7 +18,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from spindle_common.problems import Unavailable
 
@@ -106,6 +105,8 @@ class _Asynchronous:
     """PostgreSQL (asyncpg)."""
 
     def __init__(self, url: sa.URL) -> None:
+        from sqlalchemy.ext.asyncio import create_async_engine
+
         self._engine = create_async_engine(url, json_serializer=_dump, pool_pre_ping=True, pool_timeout=10)
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 

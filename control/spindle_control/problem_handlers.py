@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from spindle_common.problems import (
     PREFIX,
@@ -79,7 +80,8 @@ async def _routers(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return problem_response(NotFound(f"There is nothing at {request.url.path[:200]}."), error.headers)
     if error.status_code == 405:
-        return problem_response(MethodNotAllowed(f"{request.url.path[:200]} takes no {request.method}."), error.headers)
+        refusal = MethodNotAllowed(f"{request.url.path[:200]} takes no {request.method[:20]}.")
+        return problem_response(refusal, {"Allow": ", ".join(sorted(_methods(request)))})
     status = HTTPStatus(error.status_code)
     body: dict[str, Any] = {
         "type": PREFIX + status.phrase.lower().replace(" ", "-"),
@@ -88,3 +90,12 @@ async def _routers(request: Request, error: Exception) -> Response:
     }
     body |= {"detail": str(error.detail), "trace_id": trace_id(current_trace.get())}
     return ProblemResponse(_encode(body), status_code=error.status_code, headers=error.headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """Return what the address takes; the router names only the first route's methods."""
+    found: set[str] = set()
+    for route in request.app.state.api_routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return found
