@@ -8,6 +8,7 @@ those in another. Codes: docs/mistakes.md.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from spindle_common.problems import InvalidWorkflow
@@ -20,9 +21,9 @@ from spindle_control.compiler.limits import Limits
 from spindle_control.compiler.nodes import NodeCheck
 from spindle_control.compiler.order import circle_in, components, topological
 from spindle_control.compiler.plan import crossing, vertices
-from spindle_control.compiler.ports import size_of
+from spindle_control.compiler.ports import is_larger
 from spindle_control.compiler.references import find
-from spindle_control.compiler.report import Report
+from spindle_control.compiler.report import Report, ReportFull
 from spindle_control.compiler.scope import Scope
 from spindle_control.compiler.structure import Draft, read
 
@@ -34,9 +35,10 @@ def check(document: object, catalog: Catalog, limits: Limits = Limits()) -> Chec
         InvalidWorkflow: with every mistake.
 
     """
-    report = Report()
-    draft = read(document, limits, report)
-    checked = None if draft is None else _check_meaning(draft, catalog, limits, report)
+    report, checked = Report(), None
+    with suppress(ReportFull):
+        draft = read(document, limits, report)
+        checked = None if draft is None else _check_meaning(draft, catalog, limits, report)
     if checked is None or report.errors:
         count = len(report.errors)
         detail = f"the workflow has {count} {'mistake' if count == 1 else 'mistakes'}"
@@ -77,7 +79,7 @@ def _check_handles(nodes: Mapping[str, CheckedNode], catalog: Catalog, report: R
 
 def _check_output(pointer: str, value: Any, scope: Scope, limits: Limits) -> None:
     report = scope.report
-    if size_of(value) > limits.max_value_bytes:
+    if is_larger(value, limits.max_value_bytes):
         report.add(pointer, "too-large", f"it is larger than {limits.max_value_bytes} bytes")
         return
     found = find(value, pointer, report)

@@ -15,7 +15,7 @@ Sets of groups are bit masks: the union of two of a thousand costs 50 ns.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from spindle_control.compiler.order import components
 
@@ -40,11 +40,11 @@ class Group:
     """A task in the making: its own nodes, those made again in it for their handles, and where it may run."""
 
     own: list[int]
-    remade: set[int] = field(default_factory=set)
+    remade: frozenset[int] = frozenset()
     queues: frozenset[str] | None = None
 
     @property
-    def solid(self) -> set[int]:
+    def solid(self) -> frozenset[int]:
         """All of its nodes but the light copies."""
         return self.remade.union(self.own)
 
@@ -148,7 +148,7 @@ class _Grouping:
     def _made(self, members: list[int]) -> Group:
         remade = self._remade(members, self._cut)
         own = [at for at in members if self._heavy[at]]
-        return Group(own, remade, self._queues([*own, *remade]) or frozenset())
+        return Group(own, frozenset(remade), self._queues([*own, *remade]) or frozenset())
 
     def _is_spare(self, made: Group) -> bool:
         """Whether a group holds just a node that is cut off and made again wherever it is used."""
@@ -163,9 +163,35 @@ class _Grouping:
         for source, target in pairs:
             if self._queues([source, target]) == frozenset():
                 return HandleCrosses(source, target, None)
-        queues = self._queues(sorted({at for pair in pairs for at in pair}))
-        odd = [at for at in members if queues and self._vertices[at].queues and not self._vertices[at].queues & queues]
+        return self._around(members, pairs)
+
+    def _around(self, members: list[int], pairs: list[tuple[int, int]]) -> HandleCrosses:
+        queues = self._queues(sorted({at for pair in pairs for at in pair})) or frozenset()
+        odd = [at for at in members if self._vertices[at].queues and not self._vertices[at].queues & queues]
+        for between in odd:
+            before, after = self._reaching(between), self._reached(between)
+            for source, target in pairs:
+                if source in before and target in after:
+                    return HandleCrosses(source, target, between)
         return HandleCrosses(*pairs[-1], odd[0] if odd else None)
+
+    def _reaching(self, end: int) -> set[int]:
+        """What an end waits for, by any way."""
+        found, waiting = {end}, [end]
+        while waiting:
+            for other in self._vertices[waiting.pop()].needs:
+                if other not in found:
+                    found.add(other)
+                    waiting.append(other)
+        return found
+
+    def _reached(self, start: int) -> set[int]:
+        """What waits for a start, by any way; numbers follow the order."""
+        found = {start}
+        for at in range(start + 1, len(self._vertices)):
+            if not found.isdisjoint(self._vertices[at].needs):
+                found.add(at)
+        return found
 
 
 def _find(leader: dict[int, int], at: int) -> int:

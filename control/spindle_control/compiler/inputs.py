@@ -7,13 +7,14 @@ is `number`, so that expressions see one kind of number.
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from spindle_common.problems import InvalidInputs
 from spindle_common.problems import pointer as to_pointer
 from spindle_control.compiler.checked import MISSING, Checked, InputPort
 from spindle_control.compiler.limits import Limits
-from spindle_control.compiler.report import Report, shown
+from spindle_control.compiler.report import Report, ReportFull, shown
 from spindle_control.compiler.schemas import (
     UnsafeSchemaError,
     Validator,
@@ -25,6 +26,7 @@ from spindle_control.compiler.schemas import (
 )
 from spindle_control.compiler.structure import SPEC_ARTIFACT, healthy
 
+MAX_SPEC_BYTES = 131_072
 _OWN = ("default", "optional")
 _KEYWORDS = frozenset(
     """
@@ -40,6 +42,10 @@ _KEYWORDS = frozenset(
 
 def read_specs(specs: Mapping[str, dict[str, Any] | None], report: Report) -> dict[str, InputPort | None]:
     """Read the specifications of a workflow's inputs; None for one with a mistake."""
+    if len(json.dumps(specs)) > MAX_SPEC_BYTES:
+        detail = f"the inputs' specifications are larger than {MAX_SPEC_BYTES} bytes together"
+        report.add("/inputs", "too-large", detail, "leave out what is not needed to check a value")
+        return dict.fromkeys(specs)
     return {name: None if spec is None else _read_spec(name, spec, report) for name, spec in specs.items()}
 
 
@@ -116,10 +122,11 @@ def bind_inputs(checked: Checked, given: Mapping[str, object], pointer_prefix: s
     """
     report = Report()
     bound: dict[str, Any] = {}
-    if not isinstance(given, dict):
-        report.add(pointer_prefix, "wrong-type", "inputs are an object", 'write {"name": value}')
-    elif healthy(given, Limits(), report, pointer_prefix):
-        _bind(checked.inputs, given, pointer_prefix, report, bound)
+    with suppress(ReportFull):
+        if not isinstance(given, dict):
+            report.add(pointer_prefix, "wrong-type", "inputs are an object", 'write {"name": value}')
+        elif healthy(given, Limits(), report, pointer_prefix):
+            _bind(checked.inputs, given, pointer_prefix, report, bound)
     if report.errors:
         raise InvalidInputs(f"{len(report.errors)} of the inputs do not fit", errors=report.errors)
     return bound

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from spindle_common.durations import parse_duration
-from spindle_common.problems import pointer as to_pointer
 from spindle_control.compiler.catalog import CompiledPort, CompiledType
 from spindle_control.compiler.checked import CheckedNode
 from spindle_control.compiler.limits import Limits
-from spindle_control.compiler.ports import PortCheck, size_of
-from spindle_control.compiler.references import Reference, find, read_expression
-from spindle_control.compiler.report import shown
-from spindle_control.compiler.scope import Scope
+from spindle_control.compiler.ports import PortCheck, is_larger
+from spindle_control.compiler.references import Found, Reference, find, read_expression
+from spindle_control.compiler.report import below, shown
+from spindle_control.compiler.scope import Scope, Shape
 from spindle_control.compiler.types import describe
 
 
@@ -21,7 +20,8 @@ class NodeCheck:
     def __init__(self, id_: str, node: Mapping[str, Any], scope: Scope, limits: Limits) -> None:
         self._id, self._node, self._scope, self._limits = id_, node, scope, limits
         self._report = scope.report
-        self._at = f"/nodes{to_pointer(id_)}"
+        self._at = below("/nodes", id_)
+        self._inputs_at = f"{self._at}/inputs"
         self._type = scope.types[id_]
         self._needs: dict[str, str] = {}
         self._handles: dict[str, str] = {}
@@ -81,30 +81,38 @@ class NodeCheck:
             self._report.add(f"{self._at}/type", "unknown-type", f"there is no node type `{shown(name)[1:-1]}`", hint)
 
     def _check_input(self, name: str, value: Any) -> None:
-        pointer = f"{self._at}/inputs{to_pointer(name)}"
+        pointer = below(self._inputs_at, name)
         port = None if self._type is None else self._type.input(name)
         if self._type is not None and port is None:
             hint = self._report.meant(name, self._type.inputs.keys(), f"`{self._type.name}` takes no inputs")
             detail = f"`{self._type.name}` takes no `{shown(name)[1:-1]}`"
             self._report.add(pointer, "unknown-port", detail, hint)
-        if size_of(value) > self._limits.max_value_bytes:
+        if is_larger(value, self._limits.max_value_bytes):
             hint = "upload it as an artifact"
             self._report.add(pointer, "too-large", f"it is larger than {self._limits.max_value_bytes} bytes", hint)
             return
         found = find(value, pointer, self._report)
-        check = None if port is None else PortCheck(self._scope, self._id, self._end(name), port)
-        if found.pure:
-            if check is not None:
-                check.check_literal(value, pointer)
+        shapes = {} if found.pure else self._resolve(found)
+        if port is None:
             return
+        check = PortCheck(self._scope, self._end(name), port, shapes)
+        if found.pure:
+            check.check_literal(value, pointer)
+        else:
+            check.check(value, pointer)
+            self._handles = check.handles | self._handles
+
+    def _resolve(self, found: Found) -> dict[str, Shape]:
+        """Return what the references of a value give, by their pointers, and wait for them."""
         for expression, where in found.expressions:
             self._wait_for(self._scope.expression(expression, where, self._id))
         self._wait_for(found.references)
+        shapes = {}
         for reference in found.references:
-            self._scope.shape(reference, self._id)
-        if check is not None:
-            check.check(value, pointer)
-            self._handles = check.handles | self._handles
+            shape = self._scope.shape(reference, self._id)
+            if shape is not None:
+                shapes[reference.pointer] = shape
+        return shapes
 
     def _end(self, port: str) -> str:
         return f"`{self._id}.{port}` ({self._type.name})" if self._type else f"`{self._id}.{port}`"

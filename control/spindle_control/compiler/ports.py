@@ -5,23 +5,24 @@ audio/wav".
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from spindle_common.problems import pointer as to_pointer
 from spindle_control.compiler.catalog import CompiledPort
 from spindle_control.compiler.inputs import note_errors
-from spindle_control.compiler.references import marker_of, read_reference
-from spindle_control.compiler.report import Report, shown
-from spindle_control.compiler.schemas import compiled
+from spindle_control.compiler.references import marker_of
+from spindle_control.compiler.report import Report, below, shown
 from spindle_control.compiler.scope import Scope, Shape
 from spindle_control.compiler.types import clash, describe, types_of
 
+_SECRET = Shape("$secret", {"type": "string"})
+
 
 class PortCheck:
-    """The check of one port of one node; `end` names it in messages."""
+    """The check of one port of one node; `end` names it in messages, `shapes` has what each pointer refers to."""
 
-    def __init__(self, scope: Scope, node: str, end: str, port: CompiledPort) -> None:
-        self._scope, self._node, self._end, self._port = scope, node, end, port
+    def __init__(self, scope: Scope, end: str, port: CompiledPort, shapes: Mapping[str, Shape]) -> None:
+        self._scope, self._end, self._port, self._shapes = scope, end, port, shapes
         self._report: Report = scope.report
         self.handles: dict[str, str] = {}
 
@@ -59,25 +60,21 @@ class PortCheck:
             self._fit_first(value[marker], schema, f"{pointer}/{marker}", top=top)
         elif marker == "$literal":
             self._fit_literal(value[marker], schema, f"{pointer}/{marker}")
+        elif marker == "$secret":
+            self._compare(_SECRET, schema, f"{pointer}/{marker}", top=top)
         elif marker is not None:
-            self._fit_reference(marker, value[marker], schema, f"{pointer}/{marker}", top=top)
+            self._fit_reference(f"{pointer}/{marker}", schema, top=top)
         elif isinstance(value, dict | list):
             self._fit_mixture(value, schema, pointer)
         else:
             self._fit_literal(value, schema, pointer)
 
-    def _fit_reference(self, marker: str, inner: Any, schema: Any, pointer: str, *, top: bool) -> None:
-        if marker == "$expr":
-            return
-        if marker == "$secret":
-            self._compare(Shape("$secret", {"type": "string"}), schema, pointer, top=top)
-            return
-        reference = read_reference(inner, pointer)
-        shape = None if reference is None else self._scope.shape(reference, self._node)
-        if reference is not None and shape is not None:
+    def _fit_reference(self, pointer: str, schema: Any, *, top: bool) -> None:
+        shape = self._shapes.get(pointer)
+        if shape is not None:
             self._compare(shape, schema, pointer, top=top)
             if shape.handle:
-                self.handles.setdefault(reference.owner, reference.pointer)
+                self.handles.setdefault(shape.source.partition(".")[0], pointer)
 
     def _compare(self, shape: Shape, schema: Any, pointer: str, *, top: bool) -> None:
         wanted = self._port.handle if top else None
@@ -90,7 +87,7 @@ class PortCheck:
             self._report.add(
                 pointer, "type-mismatch", f"{self._end} wants {says}, `{shape.source}` gives {shape}", hint
             )
-        elif not wanted and (reason := clash(shape.schema, schema)):
+        elif not wanted and (reason := self._scope.clash(shape.schema, schema)):
             says = f"{self._end} wants {describe(schema)}, `{shape.source}` gives {shape}"
             detail = says if reason in f"{shape} is not {describe(schema)}" else f"{says}: {reason}"
             self._report.add(pointer, "type-mismatch", detail)
@@ -112,10 +109,9 @@ class PortCheck:
         if schema is self._port.schema:
             self.check_literal(value, pointer)
             return
-        try:
-            note_errors(compiled(schema), value, pointer, "bad-literal", self._report)
-        except ValueError:
-            return
+        validator = self._scope.validator(schema)
+        if validator is not None:
+            note_errors(validator, value, pointer, "bad-literal", self._report)
 
     def _fit_mixture(self, value: Any, schema: Any, pointer: str) -> None:
         """Go into a literal that holds references, as far as its schema says what belongs where."""
@@ -147,7 +143,7 @@ class PortCheck:
             if name not in value:
                 self._report.add(pointer, "bad-literal", f"it lacks `{name}`", "add it")
         for name, item in value.items():
-            where = pointer + to_pointer(name)
+            where = below(pointer, name)
             if name in known:
                 self._fit(item, known[name], where)
             elif rest is False and not open_names:
@@ -168,8 +164,12 @@ def _branch(schema: Any, kind: str) -> dict[str, Any]:
     return {} if "allOf" in schema or "artifact" in schema else schema
 
 
-def size_of(value: Any) -> int:
-    """Return the bytes of JSON that a value takes; short text and numbers are not worth counting."""
-    if type(value) is str:
-        return len(value) if value.isascii() else len(value.encode())
-    return len(json.dumps(value)) if type(value) in (dict, list) else 0
+def is_larger(value: Any, limit: int) -> bool:
+    """Whether a value takes more than so many bytes of JSON. What is small by far is seen by its `repr`, which is
+    quick; no character takes more than six bytes.
+    """
+    kind = type(value)
+    if kind is not str and kind is not dict and kind is not list:
+        return False
+    length = len(value) if kind is str else len(repr(value))
+    return length * 6 > limit and len(json.dumps(value, ensure_ascii=False).encode()) > limit

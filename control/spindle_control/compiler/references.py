@@ -11,13 +11,13 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from spindle_common.expressions import Expression, ExpressionError, parse
-from spindle_common.problems import pointer as to_pointer
-from spindle_control.compiler.report import Report, shown
+from spindle_common.expressions import MAX_CHARACTERS, Expression, ExpressionError, parse
+from spindle_control.compiler.report import Report, below, shown
 from spindle_control.compiler.types import types_of
 
 MARKERS = ("$from", "$expr", "$first", "$present", "$secret", "$literal")
 _REFERENCE = re.compile(r"([a-z][a-z0-9_]{0,63})\.([A-Za-z_][A-Za-z0-9_]{0,63})((?:\.[^.\x00-\x1f]{1,128}){0,16})")
+_CEL_PART = re.compile(r"\w+|[^\w\s]")
 _SECRET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _ARTIFACT_KEYS = {"digest": {"type": "string"}, "media_type": {"type": "string"}, "size": {"type": "integer"}}
 
@@ -33,7 +33,7 @@ class Reference(NamedTuple):
     @property
     def text(self) -> str:
         """The reference as it was written."""
-        return ".".join((self.owner, self.name, *self.deeper))
+        return ".".join((self.owner, self.name, *self.deeper)) if self.deeper else f"{self.owner}.{self.name}"
 
 
 @dataclass(slots=True)
@@ -83,7 +83,7 @@ def _walk(value: Any, pointer: str, report: Report, found: Found) -> None:
             return
         for key, item in value.items():
             if type(item) in (dict, list):
-                _walk(item, pointer + to_pointer(key), report, found)
+                _walk(item, below(pointer, key), report, found)
 
 
 def _read_marker(value: dict[str, Any], marked: list[str], pointer: str, report: Report, found: Found) -> None:
@@ -92,7 +92,7 @@ def _read_marker(value: dict[str, Any], marked: list[str], pointer: str, report:
         otherwise = 'write {"$literal": …} around a value whose keys start with `$`'
         near = report.nearest(key, MARKERS)
         hint = f"did you mean `{near}`?" if near else otherwise
-        report.add(pointer + to_pointer(key), "unknown-marker", f"`{shown(key)[1:-1]}` has no meaning here", hint)
+        report.add(below(pointer, key), "unknown-marker", f"`{shown(key)[1:-1]}` has no meaning here", hint)
     elif len(value) > 1:
         hint = f'write {{"{key}": …}} alone; a literal with such keys goes into {{"$literal": …}}'
         report.add(pointer, "bad-reference", f"an object with `{key}` must have no other key", hint)
@@ -100,22 +100,14 @@ def _read_marker(value: dict[str, Any], marked: list[str], pointer: str, report:
         _READERS[key](value[key], f"{pointer}/{key}", report, found)
 
 
-def read_reference(text: Any, pointer: str) -> Reference | None:
-    """Read what stands in a `$from`; None if it is no reference."""
+def _read_from(text: Any, pointer: str, report: Report, found: Found) -> None:
     match = _REFERENCE.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        return None
-    owner, name, deeper = match.groups()
-    return Reference(owner, name, tuple(deeper.split(".")[1:]), pointer)
-
-
-def _read_from(text: Any, pointer: str, report: Report, found: Found) -> None:
-    reference = read_reference(text, pointer)
-    if reference is None:
         hint = 'write "node.port", or "inputs.name"'
         report.add(pointer, "bad-reference", f"{shown(text)} is no reference", hint)
-    else:
-        found.references.append(reference)
+        return
+    owner, name, deeper = match.groups()
+    found.references.append(Reference(owner, name, tuple(deeper.split(".")[1:]) if deeper else (), pointer))
 
 
 def _read_expression(text: Any, pointer: str, report: Report, found: Found) -> None:
@@ -129,11 +121,15 @@ def read_expression(text: Any, pointer: str, report: Report) -> Expression | Non
     if not isinstance(text, str):
         report.add(pointer, "bad-expression", "an expression is text", 'write it in quotes: "inputs.seed + 1"')
         return None
+    if text in report.expressions:
+        return report.expressions[text]
+    report.spend_on_expressions(len(_CEL_PART.findall(text[:MAX_CHARACTERS])))
     try:
-        return parse(text)
+        report.expressions[text] = parse(text)
     except ExpressionError as error:
         report.add(pointer, error.code, f"{shown(text, 80)}: {error}", error.hint)
         return None
+    return report.expressions[text]
 
 
 def _read_list(refs: Any, pointer: str, report: Report, found: Found) -> None:

@@ -9,19 +9,27 @@ from collections.abc import Collection
 from typing import Literal
 
 from spindle_common.contracts import Mistake
+from spindle_common.expressions import Expression
+from spindle_common.problems import pointer as to_pointer
 
 MAX_MISTAKES = 1000
 _MAX_COMPARISONS = 4000
+_MAX_EXPRESSION_PARTS = 12_000
 _MAX_DETAIL = 400
 
 
+class ReportFull(Exception):
+    """So much is wrong that looking further helps nobody."""
+
+
 class Report:
-    """Mistakes and warnings in the order in which they were found."""
+    """Mistakes and warnings in the order in which they were found; raises ReportFull when there is no end of them."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str, str], Mistake] = {}
         self._comparisons = _MAX_COMPARISONS
-        self.full = False
+        self.expressions: dict[str, Expression] = {}
+        self._expression_parts = _MAX_EXPRESSION_PARTS
 
     def add(
         self,
@@ -33,8 +41,9 @@ class Report:
     ) -> None:
         """Note a mistake; `pointer` is a JSON Pointer to the offending value."""
         if len(self._found) >= MAX_MISTAKES:
-            pointer, code, detail, hint = "", "too-many-mistakes", f"only the first {MAX_MISTAKES} are shown", None
-            severity, self.full = "error", True
+            detail = f"only the first {MAX_MISTAKES} mistakes are shown"
+            self._found["", "too-many-mistakes", ""] = Mistake(pointer="", code="too-many-mistakes", detail=detail)
+            raise ReportFull
         key = (pointer, code, detail)
         if key not in self._found:
             extra = {} if hint is None else {"hint": shorten(hint)}
@@ -61,6 +70,14 @@ class Report:
             return "there are: " + ", ".join(sorted(known))
         return otherwise
 
+    def spend_on_expressions(self, parts: int) -> None:
+        """Note that so many parts of CEL were parsed, which takes about 10 µs each. Raises ReportFull if too many."""
+        self._expression_parts -= parts
+        if self._expression_parts < 0:
+            detail = f"its expressions have more than {_MAX_EXPRESSION_PARTS} names, numbers and signs together"
+            self.add("", "too-large", detail, "compute more in nodes")
+            raise ReportFull
+
     @property
     def errors(self) -> tuple[Mistake, ...]:
         """What keeps the workflow from being taken."""
@@ -70,6 +87,11 @@ class Report:
     def warnings(self) -> tuple[Mistake, ...]:
         """What the author should know."""
         return tuple(found for found in self._found.values() if found.severity == "warning")
+
+
+def below(pointer: str, key: str) -> str:
+    """Return the JSON Pointer of what stands under `key`."""
+    return f"{pointer}/{key}" if "/" not in key and "~" not in key else pointer + to_pointer(key)
 
 
 def shorten(text: str, limit: int = _MAX_DETAIL) -> str:

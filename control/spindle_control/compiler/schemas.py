@@ -210,11 +210,26 @@ def count_values(value: Any) -> int:
 def explain(error: jsonschema_rs.ValidationError, value: Any) -> tuple[str, str | None]:
     """Say in words what a validator found, and what would mend it; `value` is what was validated."""
     kind, limit = error.kind.name, error.kind.as_dict()
+    if kind in ("anyOf", "oneOf") and (inner := _branch_meant(limit["context"], error.instance_path)):
+        return explain(inner, value)
+    at = value
     for part in error.instance_path:
-        value = value[part]
+        at = at[part]
     words = _WORDS.get(kind)
-    said = words(limit, value) if words else error.message
+    said = words(limit, at) if words else error.message
     return said, _HINTS.get(kind)
+
+
+def _branch_meant(
+    context: list[list[jsonschema_rs.ValidationError]], path: list[str | int]
+) -> jsonschema_rs.ValidationError | None:
+    """Of a union, the first error of the only branch that the value is of the right type for."""
+    fitting = [errors for errors in context if errors and not _is_of_other_type(errors, path)]
+    return fitting[0][0] if len(fitting) == 1 else None
+
+
+def _is_of_other_type(errors: list[jsonschema_rs.ValidationError], path: list[str | int]) -> bool:
+    return any(error.kind.name == "type" and error.instance_path == path for error in errors)
 
 
 def _types(limit: dict[str, Any], value: Any) -> str:

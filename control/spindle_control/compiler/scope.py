@@ -9,7 +9,8 @@ from spindle_control.compiler.catalog import Catalog, CompiledType
 from spindle_control.compiler.checked import InputPort
 from spindle_control.compiler.references import NothingThere, Reference, follow
 from spindle_control.compiler.report import Report
-from spindle_control.compiler.types import describe
+from spindle_control.compiler.schemas import Validator, compiled
+from spindle_control.compiler.types import clash, describe
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,14 @@ class Scope:
         report: Report,
     ) -> None:
         self.inputs, self.catalog, self.report = inputs, catalog, report
-        compiled: dict[str, CompiledType | None] = {}
+        known: dict[str, CompiledType | None] = {}
         for node in nodes.values():
             name = node.get("type")
-            if isinstance(name, str) and name not in compiled:
-                compiled[name] = catalog.compiled(name)
-        self.types = {id_: compiled.get(node.get("type", "")) for id_, node in nodes.items()}
+            if isinstance(name, str) and name not in known:
+                known[name] = catalog.compiled(name)
+        self._compared: dict[tuple[int, int], tuple[Any, Any, str | None]] = {}
+        self._validators: dict[int, tuple[Any, Validator | None]] = {}
+        self.types = {id_: known.get(node.get("type", "")) for id_, node in nodes.items()}
 
     def shape(self, reference: Reference, reader: str | None = None) -> Shape | None:
         """Return what a reference gives; None if that is not known, or if it refers to nothing."""
@@ -51,6 +54,25 @@ class Scope:
             self.report.add(reference.pointer, "self-reference", detail, hint)
             return None
         return self._output(reference)
+
+    def clash(self, given: Any, wanted: Any) -> str | None:
+        """Compare two types, each pair once: the same ports are joined over and over."""
+        if not given or not wanted:
+            return None
+        key = (id(given), id(wanted))
+        if key not in self._compared:
+            # Both are kept, so that no other object gets their identity.
+            self._compared[key] = (given, wanted, clash(given, wanted))
+        return self._compared[key][2]
+
+    def validator(self, schema: Any) -> Validator | None:
+        """Return the validator of a part of a port's schema; None if it cannot be compiled here."""
+        if id(schema) not in self._validators:
+            try:
+                self._validators[id(schema)] = (schema, compiled(schema))
+            except ValueError:
+                self._validators[id(schema)] = (schema, None)
+        return self._validators[id(schema)][1]
 
     def expression(self, expression: Expression, pointer: str, reader: str | None = None) -> list[Reference]:
         """Check the variables of an expression, and return them."""
@@ -104,6 +126,8 @@ class Scope:
         return self._deeper(reference, port.schema if not port.handle else {"type": "string", "handle": port.handle})
 
     def _deeper(self, reference: Reference, schema: Any) -> Shape | None:
+        if not reference.deeper:
+            return Shape(reference.text, schema)
         try:
             return Shape(reference.text, follow(schema, reference.deeper))
         except NothingThere as error:

@@ -67,7 +67,12 @@ def read(document: object, limits: Limits, report: Report) -> Draft | None:
     if isinstance(nodes, dict) and len(nodes) > limits.max_nodes:
         report.add("/nodes", "too-many-nodes", f"it has {len(nodes)} nodes; {limits.max_nodes} are allowed")
         return None
-    if _WHOLE.is_valid(document):
+    try:
+        fits = _WHOLE.is_valid(document)
+    except ValueError:
+        _note_unhealthy(document, "", report)
+        return None
+    if fits:
         draft = Draft(document, document["nodes"], document.get("inputs", {}), document.get("outputs", {}))
     else:
         draft = _read_pieces(document, report)
@@ -91,9 +96,13 @@ def healthy(value: dict[str, Any], limits: Limits, report: Report, prefix: str =
     if size > limits.max_bytes:
         report.add(prefix, "too-large", f"it has {size} bytes; {limits.max_bytes} are allowed")
     elif suspicious:
-        for pointer, code, detail in _unhealthy(value):
-            report.add(prefix + pointer, code, detail)
+        _note_unhealthy(value, prefix, report)
     return len(report.errors) == before
+
+
+def _note_unhealthy(value: dict[str, Any], prefix: str, report: Report) -> None:
+    for pointer, code, detail in _unhealthy(value):
+        report.add(prefix + pointer, code, detail)
 
 
 def _depth(value: Any, most: int) -> int:
@@ -145,7 +154,7 @@ def _fault(value: Any) -> tuple[str, str] | None:
         return None if finite else ("bad-number", "JSON has no NaN and no infinities")
     if isinstance(value, int):
         return None if _SMALLEST <= value <= _LARGEST else ("bad-number", "the number does not fit into 64 bits")
-    return None if value is None else ("wrong-type", f"a {type(value).__name__} is no JSON")
+    return None if value is None else ("wrong-type", f"{type(value).__name__} is no JSON")
 
 
 def _encodes(text: str) -> bool:

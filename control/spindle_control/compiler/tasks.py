@@ -91,18 +91,19 @@ class _Making:
         for number in range(len(into)):
             while into[number] != into[into[number]]:
                 into[number] = into[into[number]]
-        self._merge(into)
+        if any(number != target for number, target in enumerate(into)):
+            self._merge(into)
 
     def _merge(self, into: list[int]) -> None:
         kept = sorted(set(into))
         number = {old: new for new, old in enumerate(kept)}
-        merged = [Group([], set(), self._groups[old].queues) for old in kept]
+        merged = [Group([], queues=self._groups[old].queues) for old in kept]
         for old, target in enumerate(into):
             merged[number[target]].own.extend(self._groups[old].own)
             merged[number[target]].remade |= self._groups[old].remade
         for one in merged:
             one.own.sort()
-            one.remade -= set(one.own)
+            one.remade -= frozenset(one.own)
         self._queue = [self._queue[old] for old in kept]
         self._groups = merged
         self._home = {at: at_group for at_group, one in enumerate(merged) for at in one.own}
@@ -141,7 +142,7 @@ class _Making:
             made.append(Task(tuple(sorted(one.own)), tuple(sorted(nodes)), self._queue[number]))
         return sorted(made, key=lambda task: task.own[0])
 
-    def _with_lights(self, solid: set[int]) -> set[int]:
+    def _with_lights(self, solid: frozenset[int]) -> set[int]:
         nodes, waiting = set(solid), list(solid)
         while waiting:
             for other in self._vertices[waiting.pop()].needs:
