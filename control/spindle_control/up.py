@@ -266,7 +266,7 @@ def _welcome(place: Place) -> str:
 Spindle is ready.
 
   API        {place.url}/api/v1
-  Reference  {place.url}/docs
+  Reference  {place.url}/openapi.json
   Data       {place.data_dir}
 
 Make a picture (in another terminal):

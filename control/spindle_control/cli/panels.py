@@ -68,8 +68,8 @@ def _mistake(mistake: Json) -> Text:
 def table(columns: Iterable[str], rows: Iterable[Iterable[RenderableType]]) -> Table:
     """Return a plain table."""
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        made.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        made.add_column(column, overflow="fold", no_wrap=number == 0)  # names must survive copying
     for row in rows:
         made.add_row(*row)
     return made
@@ -101,8 +101,12 @@ def size(count: int) -> str:
 
 
 def when(time: str | None) -> str:
-    """Return an RFC 3339 time in local time, to the second."""
-    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S") if time else ""
+    """Return an RFC 3339 time in local time, to the second; the date only where it is not today's."""
+    if not time:
+        return ""
+    local = datetime.fromisoformat(time).astimezone()
+    today = local.date() == datetime.now().astimezone().date()
+    return local.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
 
 
 def seconds(record: Json) -> str:
@@ -131,11 +135,12 @@ def run_view(record: Json) -> Group:
 
 
 def problems_of(record: Json) -> list[Panel]:
-    """Return panels for what went wrong in a run: its own problem, then those of its nodes."""
-    panels = [problem_panel(record["problem"])] if record.get("problem") else []
-    for name, node in record.get("nodes", {}).items():
-        if problem := node.get("problem"):
-            panels.append(problem_panel(problem | {"title": f"{name}: {problem['title']}"}))
+    """Return panels for what went wrong in a run: its nodes' problems, and its own where that says something else."""
+    nodes = {name: node["problem"] for name, node in record.get("nodes", {}).items() if node.get("problem")}
+    panels = [problem_panel(problem | {"title": f"{name}: {problem['title']}"}) for name, problem in nodes.items()]
+    own = record.get("problem")
+    if own and not any(own.get("detail") == problem.get("detail") for problem in nodes.values()):
+        panels.insert(0, problem_panel(own))
     return panels
 
 

@@ -53,8 +53,7 @@ class Lines(Silent):
     def show(self, event: Json) -> None:
         """Print durable events; ticks and previews are dropped."""
         if "id" in event or event["type"] == "gap":
-            subject = f"{event['node']} " if event.get("node") else ""
-            self._console.print(f"{subject}{_words(event)}", markup=False)
+            self._console.print(f"{event.get('node', 'run')} {_words(event)}", markup=False)
 
 
 class Bars:

@@ -120,9 +120,23 @@ def _kind(port: Json) -> str:
     if port["kind"] == "artifact":
         listed = schema.get("items", {}).get("artifact") if schema.get("type") == "array" else None
         return f"list of {listed}" if listed else str(port.get("media_type") or "file")
-    kinds = schema.get("type") or [one.get("type", "any") for one in schema.get("anyOf", ())] or "any"
+    return _value_kind(schema)
+
+
+def _value_kind(schema: Json) -> str:
+    """Return a value's schema in a few words; that it may be null says only that it is optional."""
+    choices = [one for one in schema.get("anyOf", (schema,)) if one.get("type") != "null"]
+    words = " or ".join(_one_kind(choice) for choice in choices) or "any"
+    default = schema.get("default")
+    return words if default in (None, "") else f"{words}, default {default}"
+
+
+def _one_kind(schema: Json) -> str:
+    if "enum" in schema:
+        return "one of " + " ".join(map(str, schema["enum"]))
+    kinds = schema.get("type", "any")
     words = kinds if isinstance(kinds, str) else " or ".join(map(str, kinds))
     return words + "".join(f", {sign} {schema[key]}" for key, sign in _BOUNDS.items() if key in schema)
 
 
-_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<", "default": "default"}
+_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}

@@ -1,0 +1,94 @@
+"""`spindle up` as a person starts it: a real process, read line by line, stopped and killed for real."""
+
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from spindle_control.embedded_redis import free_port
+
+PATIENCE = 90.0
+SPINDLE = [sys.executable, "-c", "from spindle_control.cli import main; main()"]
+
+
+class Upped:
+    """One `spindle up`; what it printed is kept in `lines`."""
+
+    def __init__(self, data_dir: Path, port: int | None = None, **settings: str) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.lines: list[str] = []
+        own = {"SPINDLE_DATA_DIR": str(data_dir), "SPINDLE_PORT": str(self.port), "SPINDLE_TEST_NODES": "1"}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("SPINDLE_")}
+        self.process = subprocess.Popen(
+            [*SPINDLE, "up"],
+            env=kept | own | settings,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._incoming: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as lines:
+            for line in lines:
+                self._incoming.put(line.rstrip("\n"))
+        self._incoming.put(None)
+
+    def until(self, pattern: str, seconds: float = PATIENCE) -> str:
+        """Return the next line that matches; fails with everything said when it does not come."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                line = self._incoming.get(timeout=max(0.01, deadline - time.monotonic()))
+            except queue.Empty:
+                line = None
+            assert line is not None, f"no line like {pattern!r} among:\n" + "\n".join(self.lines)
+            self.lines.append(line)
+            if re.search(pattern, line):
+                return line
+
+    def ready(self) -> "Upped":
+        self.until("^Ctrl-C stops everything")
+        return self
+
+    def part(self, words: str) -> psutil.Process:
+        """Return the child whose command line holds these words."""
+        for child in psutil.Process(self.process.pid).children():
+            if words in " ".join(child.cmdline()):
+                return child
+        raise AssertionError(f"no child {words!r}")
+
+    def family(self) -> list[psutil.Process]:
+        """Everything that it started, however deep."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def wait(self, seconds: float = 40.0) -> int:
+        status = self.process.wait(seconds)
+        self._reader.join(seconds)
+        while not self._incoming.empty():
+            line = self._incoming.get()
+            if line is not None:
+                self.lines.append(line)
+        return status
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.wait()
+
+
+def gone(processes: list[psutil.Process], seconds: float = 20.0) -> bool:
+    """Whether all of them end in time."""
+    return not psutil.wait_procs(processes, timeout=seconds)[1]
