@@ -68,7 +68,7 @@ gen:
 
 # Mend style where that is safe.
 fmt:
-    ruff check --fix .
+    ruff check --fix-only -q .
     ruff format .
 
 # Programs of the system that some tests need (promtool), unpacked into .venv; needs root the first time.
