@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import io
+import shutil
 import socket
+import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -125,6 +127,36 @@ async def slow_line(server: S3Server) -> AsyncIterator[S3Server]:
     async with line:
         yield replace(server, endpoint=f"127.0.0.1:{line.sockets[0].getsockname()[1]}")
         await asyncio.gather(*filter(None, calls))
+
+
+def certificate(folder: Path) -> Path:
+    """Make a certificate for 127.0.0.1, signed by itself; key and certificate in one file."""
+    if not shutil.which("openssl"):
+        pytest.skip("left out: S3 over TLS; there is no openssl to make a certificate")
+    names = ("-subj", "/CN=spindle tests", "-addext", "subjectAltName=IP:127.0.0.1")
+    both = str(folder / "both.pem")
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", *names]
+    subprocess.run([*make, "-keyout", both, "-out", str(folder / "public.pem")], check=True, capture_output=True)
+    with (folder / "both.pem").open("a") as file:
+        file.write((folder / "public.pem").read_text())
+    return folder / "both.pem"
+
+
+async def test_s3_over_tls(radosgw: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not radosgw.gateway:
+        pytest.skip("left out: S3 over TLS; SPINDLE_TEST_S3_URL names a server that is not ours to configure")
+    both = certificate(tmp_path)
+    with radosgw.gateway.encrypted(both) as server:
+        url = server.url(f"t-{uuid4().hex}").replace("http:", "https:")
+        stranger = s3_store(url)
+        with pytest.raises(StoreUnavailable, match="SSLError"):
+            await stranger.check()
+        await stranger.close()
+        monkeypatch.setenv("SSL_CERT_FILE", str(both))
+        store = s3_store(url)
+        found = await store.put(PICTURE, "image/png")
+        assert await read_stream(store, found["digest"], 5, 500_000) == PICTURE[5:500_005]
+        await store.close()
 
 
 async def test_s3_over_a_slow_line(radosgw: S3Server) -> None:

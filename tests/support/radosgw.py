@@ -22,11 +22,10 @@ import struct
 import subprocess
 import tempfile
 import time
-import urllib.request
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 WANTED = ("radosgw", "ceph-mon", "ceph-osd")
@@ -191,11 +190,17 @@ class Radosgw:
     def start_gateway(self) -> None:
         """Let S3 answer, at the same address each time."""
         self._spawn("radosgw", "-n", "client.rgw", f"--rgw-frontends=beast endpoint={self.server.endpoint}")
-        deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
-            if self._daemons["radosgw"].poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"radosgw does not answer; its logs are in {self.folder}")
-            time.sleep(0.05)
+        self._await("radosgw", self.server.endpoint)
+
+    @contextlib.contextmanager
+    def encrypted(self, certificate: Path) -> Iterator[S3Server]:
+        """Start a second gateway, which speaks TLS only; the file holds certificate and key."""
+        endpoint = f"127.0.0.1:{_free_ports(1)[0]}"
+        frontend = f"beast ssl_endpoint={endpoint} ssl_certificate={certificate}"
+        self._spawn("radosgw", "-n", "client.rgw", f"--rgw-frontends={frontend}", called="tls")
+        self._await("tls", endpoint)
+        yield replace(self.server, endpoint=endpoint)
+        self._end(self._daemons.pop("tls"))
 
     def stop_gateway(self) -> None:
         """Let S3 be away: connections are refused."""
@@ -226,25 +231,27 @@ class Radosgw:
     def _tool(self, name: str, *arguments: str) -> None:
         _run(self._command(name, *arguments), env=_env(self.tree))
 
-    def _spawn(self, name: str, *arguments: str) -> None:
+    def _spawn(self, name: str, *arguments: str, called: str = "") -> None:
         """Start a daemon that dies with the test run, however that ends."""
         leash = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-        with self._path(f"{name}.out").open("ab") as log:
-            self._daemons[name] = subprocess.Popen(
+        with self._path(f"{called or name}.out").open("ab") as log:
+            self._daemons[called or name] = subprocess.Popen(
                 [*leash, *self._command(name, "-f", *arguments)], env=_env(self.tree), stdout=log, stderr=log
             )
+
+    def _await(self, name: str, endpoint: str) -> None:
+        """Wait until the gateway takes connections, which it does once it is ready."""
+        host, port = endpoint.rsplit(":", 1)
+        deadline = time.monotonic() + START_SECONDS
+        while self._daemons[name].poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=5):
+                return
+            time.sleep(0.05)
+        raise RuntimeError(f"radosgw does not answer; its logs are in {self.folder}")
 
     def _end(self, daemon: subprocess.Popen[bytes]) -> None:
         daemon.kill()  # everything is in memory: there is nothing to save
         daemon.wait()
-
-    def _answers(self) -> bool:
-        with (
-            contextlib.suppress(OSError),
-            urllib.request.urlopen(f"http://{self.server.endpoint}/", timeout=5) as reply,
-        ):
-            return bool(reply.status == 200)
-        return False
 
 
 def _free_ports(count: int) -> list[int]:

@@ -194,6 +194,8 @@ class S3Store:
     async def close(self) -> None:
         """End threads and connections."""
         self._threads.close()
+        for key in self._http.pools.keys():  # noqa: SIM118  (no mapping: it cannot be iterated)
+            self._http.pools[key].close()  # clearing alone leaves connections to the garbage collector
         self._http.clear()
 
     async def _call(self, digest: str | None, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
