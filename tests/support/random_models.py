@@ -119,7 +119,7 @@ def _sd3() -> Any:
         tokenizer_3=_t5_tokenizer(),
         transformer=diffusers.SD3Transformer2DModel(
             sample_size=8,
-            patch_size=1,
+            patch_size=2,
             in_channels=4,
             num_layers=1,
             attention_head_dim=8,
