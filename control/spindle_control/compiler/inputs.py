@@ -21,6 +21,7 @@ from spindle_control.compiler.schemas import (
     compiled,
     explain,
     made_safe,
+    meant,
     meta_errors,
     subschemas,
 )
@@ -53,7 +54,7 @@ def _read_spec(name: str, spec: dict[str, Any], report: Report) -> InputPort | N
     pointer = f"/inputs{to_pointer(name)}"
     raw = {key: value for key, value in spec.items() if key not in _OWN}
     errors = meta_errors(raw)
-    for error in errors:
+    for error in map(meant, errors):
         detail, _ = explain(error, raw)
         where = pointer + to_pointer(*error.instance_path)
         report.add(where, "bad-schema", f"this is no JSON Schema: {detail}", "see json-schema.org, draft 2020-12")
@@ -107,7 +108,7 @@ def note_errors(validator: Validator, value: Any, pointer: str, code: str, repor
     except ValueError as error:
         report.add(pointer, "too-large", str(error))
         return False
-    for found in errors:
+    for found in map(meant, errors):
         detail, hint = explain(found, value)
         report.add(pointer + to_pointer(*found.instance_path), code, detail, hint)
     return not errors

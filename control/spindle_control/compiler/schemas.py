@@ -210,14 +210,22 @@ def count_values(value: Any) -> int:
 def explain(error: jsonschema_rs.ValidationError, value: Any) -> tuple[str, str | None]:
     """Say in words what a validator found, and what would mend it; `value` is what was validated."""
     kind, limit = error.kind.name, error.kind.as_dict()
-    if kind in ("anyOf", "oneOf") and (inner := _branch_meant(limit["context"], error.instance_path)):
-        return explain(inner, value)
     at = value
     for part in error.instance_path:
         at = at[part]
     words = _WORDS.get(kind)
     said = words(limit, at) if words else error.message
     return said, _HINTS.get(kind)
+
+
+def meant(error: jsonschema_rs.ValidationError) -> jsonschema_rs.ValidationError:
+    """Return the error inside a union where only one of its branches can have been meant."""
+    while error.kind.name in ("anyOf", "oneOf"):
+        inner = _branch_meant(error.kind.as_dict()["context"], error.instance_path)
+        if inner is None:
+            break
+        error = inner
+    return error
 
 
 def _branch_meant(

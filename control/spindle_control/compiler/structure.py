@@ -16,7 +16,7 @@ import jsonschema_rs
 from spindle_common.problems import pointer as to_pointer
 from spindle_control.compiler.limits import Limits
 from spindle_control.compiler.report import Report, shown
-from spindle_control.compiler.schemas import explain
+from spindle_control.compiler.schemas import explain, meant
 
 _OURS = ("inputs", "item", "index", "carry")
 _OF_CEL = "as break const continue else false for function if import in let loop null package namespace return true var"
@@ -67,12 +67,7 @@ def read(document: object, limits: Limits, report: Report) -> Draft | None:
     if isinstance(nodes, dict) and len(nodes) > limits.max_nodes:
         report.add("/nodes", "too-many-nodes", f"it has {len(nodes)} nodes; {limits.max_nodes} are allowed")
         return None
-    try:
-        fits = _WHOLE.is_valid(document)
-    except ValueError:
-        _note_unhealthy(document, "", report)
-        return None
-    if fits:
+    if _WHOLE.is_valid(document):
         draft = Draft(document, document["nodes"], document.get("inputs", {}), document.get("outputs", {}))
     else:
         draft = _read_pieces(document, report)
@@ -83,11 +78,11 @@ def read(document: object, limits: Limits, report: Report) -> Draft | None:
 def healthy(value: dict[str, Any], limits: Limits, report: Report, prefix: str = "") -> bool:
     """Whether a value is JSON: finite numbers of 64 bits, text that can be encoded, of bounded depth and size."""
     before = len(report.errors)
-    if _depth(value, limits.max_depth) > limits.max_depth:
-        where = prefix + _deepest(value, limits.max_depth)
-        report.add(where, "too-deep", f"it is nested more than {limits.max_depth} deep")
-        return False
     try:
+        if _depth(value, limits.max_depth) > limits.max_depth:
+            where = prefix + _deepest(value, limits.max_depth)
+            report.add(where, "too-deep", f"it is nested more than {limits.max_depth} deep")
+            return False
         text = json.dumps(value, allow_nan=False, ensure_ascii=False)
         size = len(text.encode())
         suspicious = _LONG_NUMBER.search(text) is not None
@@ -96,26 +91,25 @@ def healthy(value: dict[str, Any], limits: Limits, report: Report, prefix: str =
     if size > limits.max_bytes:
         report.add(prefix, "too-large", f"it has {size} bytes; {limits.max_bytes} are allowed")
     elif suspicious:
-        _note_unhealthy(value, prefix, report)
+        for pointer, code, detail in _unhealthy(value):
+            report.add(prefix + pointer, code, detail)
     return len(report.errors) == before
 
 
-def _note_unhealthy(value: dict[str, Any], prefix: str, report: Report) -> None:
-    for pointer, code, detail in _unhealthy(value):
-        report.add(prefix + pointer, code, detail)
-
-
 def _depth(value: Any, most: int) -> int:
-    """Count the levels of nesting, at most one more than `most`, without recursion."""
+    """Count the levels of nesting, at most one more than `most`, without recursion. Raises TypeError for odd keys."""
     depth, level = 0, [value]
     while level and depth <= most:
         depth += 1
-        level = [
-            item
-            for part in level
-            for item in (part.values() if type(part) is dict else part)
-            if type(item) in (dict, list)
-        ]
+        items: list[Any] = []
+        for part in level:
+            if type(part) is dict:
+                if part and {*map(type, part)} != {str}:
+                    raise TypeError("a key is not text")
+                items.extend(part.values())
+            else:
+                items.extend(part)
+        level = [item for item in items if type(item) is dict or type(item) is list]
     return depth
 
 
@@ -232,6 +226,7 @@ def _errors(validator: jsonschema_rs.Draft202012Validator, value: Any) -> list[j
 
 
 def _note(error: jsonschema_rs.ValidationError, value: Any, pointer: str, report: Report) -> None:
+    error = meant(error)
     path = error.instance_path
     where = pointer + to_pointer(*path)
     detail, hint = explain(error, value)
