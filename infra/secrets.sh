@@ -34,6 +34,7 @@ keep postgres_password "$(random)"
 keep minio_root_user "spindle"
 keep minio_root_password "$(random)"
 keep grafana_admin_password "$(random)"
+keep spindle_metrics_key "$(random)"
 
 keep redis_auth "requirepass $(value redis_password)"
 keep spindle_redis_url "redis://:$(value redis_password)@redis:6379/0"

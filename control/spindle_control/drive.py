@@ -90,7 +90,8 @@ class Drive:
         self.wake(known)
         walking = asyncio.ensure_future(walk(graph_of(self._plan), self._board, self._decide))
         try:
-            await asyncio.wait({walking, self._interrupted}, return_when=asyncio.FIRST_COMPLETED)
+            waited: set[asyncio.Future[Any]] = {walking, self._interrupted}
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         finally:
             if not walking.done():
                 walking.cancel()

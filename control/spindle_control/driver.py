@@ -129,8 +129,7 @@ class Driver:
         row = await self._parts.store.run(row.id)
         answer = await self._parts.queue.own(row.id, self.owner, epoch)
         if answer == "missing" and queued:
-            planned = self._planner.plan(row.workflow)
-            await open_run(self._parts.queue, row, planned)
+            await open_run(self._parts.queue, row, self._planner.accept(row.workflow).planned)
             answer = "owned"
         if answer == "owned":
             self.start(row, fresh=False)

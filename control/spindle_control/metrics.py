@@ -11,7 +11,21 @@ queue_depth = Gauge("spindle_queue_depth", "Tasks that wait for a worker", ["que
 queue_oldest = Gauge("spindle_queue_oldest_seconds", "Age of the oldest task that waits", ["queue"])
 queue_slots = Gauge("spindle_queue_slots", "Slots of live workers", ["queue"])
 workers = Gauge("spindle_workers", "Live workers")
-fences_refused = Gauge("spindle_fences_refused_total", "Steps refused because another attempt or driver has the right")
-leases_lapsed = Gauge("spindle_leases_lapsed_total", "Tasks whose worker fell silent")
+redis_memory = Gauge("spindle_redis_memory_bytes", "Memory that Redis uses")
+redis_limit = Gauge("spindle_redis_memory_limit_bytes", "Memory that Redis may use; 0: no limit")
+fences_refused = Counter("spindle_fences_refused", "Steps refused because another attempt or driver has the right")
+leases_lapsed = Counter("spindle_leases_lapsed", "Leases that ended without a commit", ["cause"])
 driver_progress = Gauge("spindle_driver_progress_seconds", "Since the driver's loops last went round")
 reconciler_age = Gauge("spindle_reconciler_age_seconds", "Since the reconciler last finished")
+
+
+class Follower:
+    """Lets a Prometheus counter follow one that Redis keeps, which all controls share."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter, self._seen = counter, 0
+
+    def follow(self, value: int) -> None:
+        """Take in the shared value; one that fell began anew."""
+        self._counter.inc(value - self._seen if value >= self._seen else value)
+        self._seen = value

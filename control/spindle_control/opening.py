@@ -12,7 +12,7 @@ from spindle_control.store import RunRow
 
 async def open_run(queue: Queue, row: RunRow, planned: Planned) -> str:
     """Create the run's hash and its first events, as its row says. Raises Unavailable."""
-    fields = {
+    fields: dict[str, str | int] = {
         "tenant": row.tenant,
         "priority": row.priority,
         "workflow": compact(with_seeds(row.id, row.workflow, planned.seeded)),

@@ -11,7 +11,7 @@ Json = dict[str, Any]
 
 def record_of(row: RunRow, ledger: Mapping[str, Json] | None, ticks: Mapping[str, Json]) -> Json:
     """Build the record; without a ledger (a page of runs) it has no nodes, inputs or outputs."""
-    identity = {"name": row.name or "untitled", "digest": row.workflow_digest}
+    identity: Json = {"name": row.name or "untitled", "digest": row.workflow_digest}
     if row.workflow_version is not None:
         identity["version"] = row.workflow_version
     record: Json = {
@@ -44,7 +44,7 @@ def _nodes(row: RunRow, ledger: Mapping[str, Json], ticks: Mapping[str, Json]) -
 
 
 def _node(node_type: str, outcome: Json, tick: Json | None) -> Json:
-    record = {"type": node_type, "attempt": 0, "outputs": {}} | outcome
+    record: Json = {"type": node_type, "attempt": 0, "outputs": {}} | outcome
     for name in ("started_at", "ended_at"):
         if name in record:
             record[name] = rfc3339(record[name])

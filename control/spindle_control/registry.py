@@ -34,6 +34,8 @@ class Registry:
         self._catalog = Catalog({}, {}, frozenset(), {}, None)
         self.generation = 0
         self._depths: list[Json] = []
+        self._refusals = metrics.Follower(metrics.fences_refused)
+        self._lapses = metrics.Follower(metrics.leases_lapsed.labels("crash"))
 
     async def run(self) -> None:
         """Keep the catalog and the figures of the queues fresh until cancelled."""
@@ -149,8 +151,11 @@ class Registry:
             metrics.queue_slots.labels(state["queue"]).set(state["slots"])
         metrics.workers.set(len(self._live))
         counters = await away(self._queue.client.hgetall(keys.COUNTERS))
-        metrics.fences_refused.set(int(counters.get("fences_refused", 0)))
-        metrics.leases_lapsed.set(int(counters.get("leases_lapsed", 0)))
+        self._refusals.follow(int(counters.get("fences_refused", 0)))
+        self._lapses.follow(int(counters.get("leases_lapsed", 0)))
+        memory = await away(self._queue.client.info("memory"))
+        metrics.redis_memory.set(memory["used_memory"])
+        metrics.redis_limit.set(memory.get("maxmemory", 0))
 
     async def _queue_state(self, queue: str, slots: int) -> Json:
         client = self._queue.client

@@ -24,8 +24,9 @@ def url(cluster: tuple[Cluster, str]) -> str:
     return cluster[1]
 
 
-def noop(value: Any = None, **fields: Any) -> dict[str, Any]:
-    return {"type": "test.noop@1", "inputs": {"value": value}, **fields}
+def noop(value: Any = None, *, needs: str = "", **fields: Any) -> dict[str, Any]:
+    joined = {"in0": {"$from": f"{needs}.value"}} if needs else {}
+    return {"type": "test.noop@1", "inputs": {"value": value, **joined}, **fields}
 
 
 def chain(length: int) -> dict[str, Any]:
@@ -61,7 +62,7 @@ async def test_branches_that_are_not_taken_are_skipped(url: str) -> None:
     nodes = {
         "big": noop("big", when="inputs.n > 10"),
         "small": noop("small", when="inputs.n <= 10"),
-        "after_big": noop({"$from": "big.value"}),
+        "after_big": noop(1, needs="big"),
         "either": noop({"$first": [{"$from": "big.value"}, {"$from": "small.value"}]}),
     }
     document = workflow(nodes, inputs={"n": {"type": "integer"}}, outputs={"size": {"$from": "either.value"}})
@@ -80,7 +81,7 @@ async def test_branches_that_are_not_taken_are_skipped(url: str) -> None:
 async def test_a_failure_fails_the_run_and_leaves_siblings_running(url: str) -> None:
     nodes = {
         "bad": {"type": "test.fail@1", "inputs": {"message": "no luck"}},
-        "child": noop({"$from": "bad.value"}),
+        "child": noop(1, needs="bad"),
         "good": {"type": "test.sleep@1", "inputs": {"seconds": 0.2, "value": 1}},
     }
     run = await finished(url, workflow(nodes))
@@ -185,12 +186,16 @@ async def test_progress_comes_live_and_is_kept(url: str) -> None:
 
 
 async def test_a_large_value_spills_and_comes_back(url: str) -> None:
-    text = "x" * 100_000
-    nodes = {"a": noop({"$from": "inputs.text"}), "b": noop({"$expr": "size(a.value)"}, queue="async"), "c": noop(1)}
-    document = workflow(nodes, inputs={"text": {"type": "string"}}, outputs={"size": {"$from": "b.value"}})
-    run = await finished(url, document, {"text": text})
-    assert run["outputs"] == {"size": 100_000}
-    assert run["nodes"]["a"]["outputs"]["value"]["$spilled"]["size"] == 100_002
+    parts = [{"$from": "inputs.text"}] * 3
+    nodes = {
+        "long": {"type": "test.noop@1", "inputs": {"value": parts}},
+        "size": noop({"$expr": "size(long.value[2])"}, after=["other"]),
+        "other": noop(1),
+    }
+    document = workflow(nodes, inputs={"text": {"type": "string"}}, outputs={"size": {"$from": "size.value"}})
+    run = await finished(url, document, {"text": "x" * 40_000})
+    assert run["outputs"] == {"size": 40_000}
+    assert run["nodes"]["long"]["outputs"]["value"]["$spilled"]["size"] > 120_000
 
 
 async def test_a_thousand_nodes(url: str) -> None:

@@ -50,7 +50,7 @@ async def serve(settings: WorkerSettings) -> None:
     _refuse_open_metrics(settings)
     device = resolve_device(settings.device)
     slots = _slots(settings, accelerated=device != "cpu")
-    specs = node_specs(test_nodes=settings.test_nodes)
+    specs = node_specs(settings.nodes, test_nodes=settings.test_nodes)
     library = ModelLibrary(settings.models, settings.default_model, settings.data_dir)
     options = CacheOptions(settings.model_memory, device, settings.dtype, settings.threads, listener=_count_models)
     models = ModelCache(library, options)
@@ -61,7 +61,7 @@ async def serve(settings: WorkerSettings) -> None:
     equipment = Equipment(Queue(client), store, specs, executors, models, Secrets(settings.secrets_dir), provenance)
     worker = Worker(equipment, settings, slots)
     health = Health(settings.worker_host, settings.worker_port, lambda: worker.registered, settings.metrics_key)
-    url = settings.metrics_url or f"http://{settings.worker_host}:{health.port}/metrics"
+    url = settings.metrics_url or f"http://{_reachable(settings.worker_host)}:{health.port}/metrics"
     worker.announce(_manifest(worker.name, specs, slots, library, url))
     health.start()
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -94,6 +94,11 @@ def _manifest(name: str, specs: Mapping[str, NodeSpec], slots: dict[str, int], l
         node_types=types,
         models=library.infos(),
     ).model_dump_json(by_alias=True)
+
+
+def _reachable(host: str) -> str:
+    """The name under which others find us: an address for all interfaces is none."""
+    return socket.gethostname() if host in ("0.0.0.0", "::") else host  # noqa: S104
 
 
 def _refuse_open_metrics(settings: WorkerSettings) -> None:

@@ -102,16 +102,15 @@ class Attempt:
         try:
             await asyncio.wait({walking, self._unwanted, self._stalled}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            finished = walking.done()
             walking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await walking
         if self._unwanted.done():
             return "unwanted"
-        if finished:
-            await self._committer.finish(last=True)
-            return "done"
-        return await self._give_back()
+        if self._held:
+            return await self._give_back()
+        await self._committer.finish(last=True)
+        return "done"
 
     async def _known(self) -> dict[str, Outcome]:
         """What the body feeds, and on a later attempt what an earlier one committed; handles are made again."""
@@ -140,10 +139,7 @@ class Attempt:
             self._active -= 1
         if outcome is not None:
             self._board.put({path: outcome})
-            self._notice_stall()
-        else:
-            self._notice_stall()
-            await self._stalled
+        self._notice_stall()
 
     async def _outcome(self, path: str, node: Mapping[str, Any]) -> Outcome | None:
         """Run one node and commit its end; None when it is to be tried again."""

@@ -2,9 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
 
 from spindle_common.settings import CommonSettings
 
@@ -26,6 +27,14 @@ class WorkerSettings(CommonSettings):
     worker_port: int = Field(0, ge=0, le=65535, description="Port of health and metrics; 0: any free one.")
     metrics_url: str | None = Field(None, description="Where Prometheus reaches them; unset: host and port.")
     metrics_key: SecretStr | None = Field(None, description="Key for /metrics, needed beyond loopback.")
+    nodes: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Further nodes: Python files or module names on this machine, separated by commas."
+    )
     test_nodes: bool = Field(False, description="Offer the test.* node types.")
     secrets_dir: Path | None = Field(None, description='Folder whose files answer {"$secret": name}.')
     drain_seconds: float = Field(30.0, ge=0, description="On SIGTERM: time for running tasks to end.")
+
+    @field_validator("nodes", mode="before")
+    @classmethod
+    def _separated(cls, value: Any) -> Any:
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
