@@ -233,6 +233,8 @@ def test_a_picture_encodes_and_decodes_deterministically(sd: LoadedModel) -> Non
 def test_refuses_what_does_not_fit(cache: ModelCache, sd: LoadedModel) -> None:
     with pytest.raises(BadInput, match="cannot take 200 steps"):
         sampling.sample(sd, request_for(sd, scheduler="lcm", steps=200), Noted())
+    with pytest.raises(BadInput, match="cannot take 1000 steps"):
+        sampling.sample(sd, request_for(sd, scheduler="pndm", steps=1000), Noted())
     with pytest.raises(BadInput, match="multiple of 4"):
         sampling.sample(sd, request_for(sd, width=34), Noted())
     start = LatentBatch(sd.recipe, torch.zeros(1, 4, 2, 2), 32, 32)

@@ -231,7 +231,7 @@ def predicted_clean(scheduler: Any, scaled: "Tensor", prediction: "Tensor", time
     kind = getattr(scheduler.config, "prediction_type", "epsilon")
     if alphas is None or kind == "sample":
         return prediction if kind == "sample" else scaled
-    index = int(timestep.round().clamp(0, len(alphas) - 1)) if timestep.is_floating_point() else int(timestep)
+    index = max(0, min(round(float(timestep)), len(alphas) - 1))
     signal = max(float(alphas[index]), 1e-4)
     root, noise = signal**0.5, (1 - signal) ** 0.5
     if kind == "v_prediction":

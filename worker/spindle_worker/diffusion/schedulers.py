@@ -76,3 +76,6 @@ def set_steps(scheduler: Any, steps: int, device: str) -> None:
         scheduler.set_timesteps(steps, device=device)
     except ValueError as error:
         raise BadInput(f"The scheduler cannot take {steps} steps: {error}") from error
+    known = scheduler.config.get("num_train_timesteps", 1000)
+    if not scheduler.timesteps.is_floating_point() and int(scheduler.timesteps.max()) >= known:
+        raise BadInput(f"The scheduler cannot take {steps} steps: the model knows {known} timesteps")
