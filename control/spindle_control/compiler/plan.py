@@ -59,8 +59,8 @@ def _task_from(document: Mapping[str, Any]) -> PlanTask:
     return PlanTask(**{**document, **lists})
 
 
-def plan(checked: Checked, catalog: Catalog) -> Plan:
-    """Make the plan of a checked workflow.
+def plan(checked: Checked, catalog: Catalog, *, chains: bool = True) -> Plan:
+    """Make the plan of a checked workflow; without `chains` only nodes that share handles are fused.
 
     Raises:
         InvalidWorkflow: a handle would have to leave its worker: the catalog has changed since the check.
@@ -68,7 +68,7 @@ def plan(checked: Checked, catalog: Catalog) -> Plan:
     """
     nodes = list(checked.nodes.values())
     try:
-        made = fuse(vertices(checked.nodes, catalog), catalog.choose)
+        made = fuse(vertices(checked.nodes, catalog), catalog.choose, chains=chains)
     except HandleCrosses as error:
         pointer, detail, hint = crossing(error, checked.nodes)
         raise InvalidWorkflow(detail, errors=[mistake(pointer, "handle-crosses", detail, hint)]) from None
@@ -140,7 +140,7 @@ def _recipe(port: CompiledPort, value: Any, catalog: Catalog) -> dict[str, Any] 
 
 def _body(node: CheckedNode, pins: Mapping[str, Any]) -> dict[str, Any]:
     """Return a node as `task.schema.json#/$defs/TaskNode` has it; what is as by default is left out."""
-    optional = [name for name in node.inputs if (port := node.type.inputs.get(name)) is not None and not port.required]
+    optional = [name for name, value in node.inputs.items() if name not in pins and _may_be_left_out(node, name, value)]
     said = {
         "inputs": {**node.inputs, **pins},
         "optional": optional,
@@ -153,6 +153,12 @@ def _body(node: CheckedNode, pins: Mapping[str, Any]) -> dict[str, Any]:
         "backoff": node.backoff if node.backoff != 1.0 else None,
     }
     return {"type": node.type.name} | {key: value for key, value in said.items() if value not in (None, [], {})}
+
+
+def _may_be_left_out(node: CheckedNode, name: str, value: Any) -> bool:
+    """Whether a port is optional; a literal is never left out, so only what can hold a reference counts."""
+    port = node.type.inputs.get(name)
+    return type(value) in (dict, list) and port is not None and not port.required
 
 
 def _plan_task(task: Task, nodes: Sequence[CheckedNode], bodies: Mapping[str, dict[str, Any]]) -> PlanTask:

@@ -15,11 +15,12 @@ class Task:
     queue: str
 
 
-def fuse(vertices: Sequence[Vertex], choose: Callable[[frozenset[str]], str]) -> list[Task]:
+def fuse(vertices: Sequence[Vertex], choose: Callable[[frozenset[str]], str], *, chains: bool = True) -> list[Task]:
     """Make the tasks; `choose` picks a queue among several (or none: light work). Raises HandleCrosses."""
     made = _Making(vertices, group(vertices), choose)
     made.add_lone_lights()
-    made.fuse_chains()
+    if chains:
+        made.fuse_chains()
     made.settle_shared_lights()
     return made.tasks()
 

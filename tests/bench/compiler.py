@@ -1,0 +1,116 @@
+"""What checking and planning cost, beside a floor: parsing the same JSON and validating its shape.
+
+    python tests/bench/compiler.py          prints JSON; times are milliseconds of processor time, the least of several
+
+Aims (docs/benchmarks.md): check of a valid 1,000-node document ≤ 50 ms, plan ≤ 200 ms, a problem for a hostile
+document ≤ 100 ms.
+"""
+
+import json
+import platform
+import random
+import sys
+import time
+from collections.abc import Callable
+from importlib import resources, util
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+
+from spindle_common.problems import InvalidWorkflow
+from spindle_control.compiler import Limits, check, plan
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from support.compiler_catalog import catalog, noop, workflow
+
+NODES, TIMES = 1000, 9
+CATALOG = catalog()
+
+
+def least(work: Callable[[], Any]) -> float:
+    """Return the least milliseconds of processor time of several runs."""
+    found = []
+    for _ in range(TIMES):
+        began = time.process_time()
+        work()
+        found.append(time.process_time() - began)
+    return round(min(found) * 1000, 2)
+
+
+def documents() -> dict[str, dict[str, Any]]:
+    """Return the graphs by name."""
+    rng = random.Random(1)
+    shapes: dict[str, Callable[[int], list[int]]] = {
+        "chain": lambda at: [at - 1] if at else [],
+        "wide": lambda at: [] if at < NODES - 1 else list(range(NODES - 1)),
+        "random": lambda at: rng.sample(range(at), min(at, 3)),
+    }
+    graphs = {
+        name: workflow({f"n{at}": noop(*(f"n{other}" for other in needs(at))) for at in range(NODES)})
+        for name, needs in shapes.items()
+    }
+    return graphs | {"posters": posters()}
+
+
+def posters() -> dict[str, Any]:
+    """Return a graph of real node types: prompts, expressions, conditions."""
+    nodes: dict[str, Any] = {}
+    for at in range(NODES // 3):
+        values = {"subject": {"$from": "inputs.subject"}}
+        seed = {"$expr": f"inputs.seed + {at}"}
+        nodes[f"prompt{at}"] = {"type": "text.template@1", "inputs": {"template": "{subject}", "values": values}}
+        generated = {"prompt": {"$from": f"prompt{at}.text"}, "seed": seed, "steps": 20}
+        nodes[f"image{at}"] = {"type": "image.generate@1", "inputs": generated}
+        resized = {"image": {"$from": f"image{at}.image"}, "scale": 2}
+        nodes[f"big{at}"] = {"type": "image.resize@1", "when": "inputs.seed > 0", "inputs": resized}
+    return workflow(nodes, inputs={"subject": {"type": "string"}, "seed": {"type": "integer", "default": 7}})
+
+
+def refused(document: object) -> None:
+    """Check a document that is wrong."""
+    try:
+        check(document, CATALOG, Limits())
+    except InvalidWorkflow:
+        return
+    raise AssertionError("it was taken")
+
+
+def hostile() -> dict[str, Any]:
+    """Return the documents of tests/unit/test_check.py that are made to hurt."""
+    path = Path(__file__).parents[1] / "unit" / "test_check.py"
+    spec = util.spec_from_file_location("hostile_documents", path)
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(path)
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return dict(module.HOSTILE)
+
+
+def figures() -> dict[str, Any]:
+    """Measure everything."""
+    schema = resources.files("spindle_common.contracts").joinpath("workflow.schema.json").read_text()
+    gate = jsonschema_rs.Draft202012Validator(json.loads(schema))
+    graphs = {}
+    for name, document in documents().items():
+        text = json.dumps(document)
+        checked = check(document, CATALOG, Limits())
+        graphs[name] = {
+            "bytes": len(text),
+            "tasks": len(plan(checked, CATALOG).tasks),
+            "floor_ms": least(lambda text=text: gate.is_valid(json.loads(text))),
+            "check_ms": least(lambda document=document: check(document, CATALOG, Limits())),
+            "plan_ms": least(lambda checked=checked: plan(checked, CATALOG)),
+        }
+    refusals = {name: least(lambda document=document: refused(document)) for name, document in hostile().items()}
+    return {
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "nodes": NODES,
+        "graphs": graphs,
+        "hostile_ms": refusals,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(figures(), indent=2))
