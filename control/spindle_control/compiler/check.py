@@ -4,7 +4,16 @@
 
 The shape comes first (`structure`), then inputs, nodes with their ports, outputs, circles, and last, in a document
 that is otherwise right, whether its handles can stay where they are (`fusion`). A mistake in one place never hides
-those in another. Codes: docs/mistakes.md.
+those in another. The codes, which never change their meaning:
+
+    shape      wrong-type missing-key unknown-key bad-value bad-id reserved-id bad-duration bad-number bad-text
+    limits     too-large too-deep too-many-nodes too-many-mistakes
+    inputs     bad-schema bad-default            warning: unknown-keyword
+    nodes      unknown-type unknown-version unknown-port missing-input unknown-queue     warning: no-worker
+    values     bad-literal type-mismatch unknown-model handle-crosses secret-shown
+    references bad-reference unknown-marker unknown-node unknown-output unknown-input self-reference cycle
+               bad-expression
+    binding    bad-input missing-input unknown-input
 """
 
 from collections.abc import Mapping
