@@ -75,7 +75,7 @@ TYPES: list[tuple[NodeType, set[str]]] = [
     (
         node_type(
             "image.sample@1",
-            {"conditioning": handle("conditioning"), "latents": optional(handle("latents"))},
+            {"conditioning": handle("conditioning"), "latents": optional(handle("latents")), "model": MODEL_PORT},
             {"latents": handle("latents"), "seed": value(type="integer")},
         ),
         {"gpu"},

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spindle_common.problems import InvalidWorkflow
 from spindle_control.compiler import Limits, check
-from support.compiler_catalog import POSTER, TINY, catalog, noop, workflow
+from support.compiler_catalog import POSTER, TINY, catalog, node_type, noop, value, workflow
 
 CATALOG = catalog()
 
@@ -482,3 +482,75 @@ def test_no_document_does_more_than_fail(document):
     assert refused.errors
     assert all(mistake.pointer == "" or mistake.pointer.startswith("/") for mistake in refused.errors)
     assert refused.problem()["status"] == 422
+
+
+TEXT_OF_A = {"type": "text.template@1", "inputs": {"template": "x"}}
+GRID = "image.grid@1"
+
+
+def grid(images):
+    return {"type": GRID, "inputs": {"images": images}}
+
+
+MIXTURES = [
+    (grid([ref("p.image"), ref("p.image")]), None),
+    (grid({"$present": [ref("p.image")]}), None),
+    (grid({"$first": [ref("inputs.photos"), {"$literal": []}]}), "/nodes/a/inputs/images/$first/1/$literal"),
+    (grid([ref("p.image"), ref("say.wav")]), "/nodes/a/inputs/images/1/$from"),
+    (grid([ref("p.image"), 5]), "/nodes/a/inputs/images/1"),
+    (grid({"$present": [ref("p.image"), ref("say.wav")]}), "/nodes/a/inputs/images/$present/1/$from"),
+    (grid(ref("p.image")), "/nodes/a/inputs/images/$from"),
+    (grid({"x": ref("p.image")}), "/nodes/a/inputs/images"),
+    (resize(image=[ref("p.image")]), "/nodes/a/inputs/image"),
+    (resize(image={"$present": [ref("p.image")]}), "/nodes/a/inputs/image/$present"),
+    (resize(image={"$first": [ref("p.image"), ref("say.wav")]}), "/nodes/a/inputs/image/$first/1/$from"),
+    (resize(image={"$secret": "key"}), "/nodes/a/inputs/image/$secret"),
+    (resize(image=ref("p.image"), scale={"$literal": 2}), None),
+    (resize(image=ref("p.image"), scale={"$literal": 99}), "/nodes/a/inputs/scale/$literal"),
+    (resize(image=ref("p.image"), scale={"$expr": "inputs.box.w * 2.0"}), None),
+    (resize(image=ref("p.image"), scale=ref("inputs.box.w")), None),
+    (resize(image=ref("p.image"), scale=ref("inputs.box.h")), "/nodes/a/inputs/scale/$from"),
+    (resize(image=ref("p.image"), scale=ref("inputs.box.w.x")), "/nodes/a/inputs/scale/$from"),
+    (resize(image=ref("inputs.photos.0")), None),
+    (resize(image=ref("inputs.photos.first")), "/nodes/a/inputs/image/$from"),
+    (resize(image=ref("p.image"), scale=ref("p.image.size")), None),
+    (resize(image=ref("p.image"), scale=ref("p.image.digest")), "/nodes/a/inputs/scale/$from"),
+    (resize(image=ref("inputs.loose.a.b")), None),
+    ({"type": "text.join@1", "inputs": {"parts": [ref("t.text"), "and", {"$expr": "inputs.name"}]}}, None),
+    ({"type": "text.join@1", "inputs": {"parts": [ref("t.text"), ref("p.seed")]}}, "/nodes/a/inputs/parts/1/$from"),
+    ({"type": "test.box@1", "inputs": {"box": {"w": ref("p.seed"), "h": 1}}}, None),
+    ({"type": "test.box@1", "inputs": {"box": {"w": ref("t.text"), "h": 1}}}, "/nodes/a/inputs/box/w/$from"),
+    ({"type": "test.box@1", "inputs": {"box": {"w": ref("p.seed")}}}, "/nodes/a/inputs/box"),
+    ({"type": "test.box@1", "inputs": {"box": {"w": ref("p.seed"), "h": 1, "d": 1}}}, "/nodes/a/inputs/box/d"),
+    ({"type": "test.box@1", "inputs": {"box": [ref("p.seed")] * 3}}, "/nodes/a/inputs/box"),
+    ({"type": "image.decode@1", "inputs": {"latents": ref("p.image")}}, "/nodes/a/inputs/latents/$from"),
+    ({"type": "image.decode@1", "inputs": {"latents": [ref("p.image")]}}, "/nodes/a/inputs/latents"),
+    (
+        {"type": "image.decode@1", "inputs": {"latents": {"$present": [ref("c.conditioning")]}}},
+        "/nodes/a/inputs/latents/$present",
+    ),
+    ({"type": "image.sample@1", "inputs": {"conditioning": {"$first": [ref("c.conditioning")]}}}, None),
+]
+SIDE = {"type": "integer", "minimum": 1}
+BOX = {"type": "object", "properties": {"w": SIDE, "h": SIDE}, "required": ["w", "h"], "additionalProperties": False}
+PAIR = {"type": "array", "items": SIDE, "maxItems": 2}
+
+
+@pytest.mark.parametrize(("node", "pointer"), MIXTURES)
+def test_mixtures_are_gone_into(node, pointer):
+    box = node_type("test.box@1", {"box": value(anyOf=[BOX, PAIR, {"type": "null"}])}, {})
+    known = catalog(
+        types={**CATALOG.types, "test.box@1": box}, queues={**CATALOG.queues, "test.box@1": frozenset({"cpu"})}
+    )
+    nodes = {"a": node, "p": PICTURE, "say": SOUND, "t": TEXT_OF_A, "c": A_HANDLE}
+    inputs = {
+        "box": {"type": "object", "properties": {"w": {"type": "number"}}, "additionalProperties": False},
+        "photos": {"type": "array", "items": {"artifact": "image/*"}},
+        "loose": {},
+        "name": {"type": "string"},
+    }
+    document = workflow(nodes, inputs=inputs)
+    if pointer is None:
+        assert check(document, known)
+    else:
+        assert only(document, found_in=known).pointer == pointer

@@ -77,6 +77,16 @@ def test_without_a_default_the_model_is_left_out():
     assert made.tasks[0].nodes["a"]["inputs"] == {"prompt": "x"}
 
 
+def test_a_handle_says_itself_which_model_made_it():
+    nodes = {
+        "c": {"type": "text.encode@1", "inputs": {"prompt": "x", "model": "large"}},
+        "s": {"type": "image.sample@1", "inputs": {"conditioning": {"$from": "c.conditioning"}}},
+    }
+    (task,) = planned(workflow(nodes)).tasks
+    assert "model" not in task.nodes["s"]["inputs"]
+    assert task.nodes["c"]["inputs"]["model"]["model"] == "large"
+
+
 def test_a_pinned_workflow_plans_alike():
     made = planned(POSTER)
     assert planned(made.workflow).tasks == made.tasks

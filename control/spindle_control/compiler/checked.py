@@ -29,7 +29,9 @@ class InputPort:
 
 @dataclass(slots=True)
 class CheckedNode:
-    """A node with what it refers to. `needs` maps the nodes that it waits for to where each is named (a JSON
+    """A node with what it refers to.
+
+    `needs` maps the nodes that it waits for to where each is named (a JSON
     Pointer); `after` are those that give no data, `handles` those from which a handle comes.
     """
 

@@ -121,9 +121,14 @@ def crossing(error: HandleCrosses, nodes: Mapping[str, CheckedNode]) -> tuple[st
 
 
 def _pinned(node: CheckedNode, catalog: Catalog) -> dict[str, Any]:
-    """Return the model ports of a node with the recipes that they get now."""
+    """Return the model ports of a node with the recipes that they get now.
+
+    A node that is handed a handle and names no model uses the one that made the handle, so it gets no default.
+    """
     found = {}
     for name, port in node.type.inputs.items():
+        if node.handles and name not in node.inputs and not port.required:
+            continue
         if port.is_model and (recipe := _recipe(port, node.inputs.get(name), catalog)):
             found[name] = recipe
     return found
