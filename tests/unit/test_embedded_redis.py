@@ -5,11 +5,11 @@ import stat
 from pathlib import Path
 
 import pytest
-from support.redis_server import RedisServer
 
 from spindle_common.queue import connect
 from spindle_control import embedded_redis
 from spindle_control.embedded_redis import EmbeddedRedis, NoServer, choose_program, port_is_free, prepare, version
+from support.redis_server import RedisServer
 
 
 def server_saying(path: Path, text: str) -> Path:
