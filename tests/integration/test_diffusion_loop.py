@@ -1,6 +1,8 @@
 """Our denoise loop against diffusers' own pipelines, on random weights: the same latents within 1e-4."""
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from spindle_common.problems import BadInput  # noqa: E402
 from spindle_worker.diffusion import SCHEDULER_NAMES, LatentBatch, sampling  # noqa: E402
 from spindle_worker.diffusion.codec import decode_latents, encode_picture  # noqa: E402
 from spindle_worker.diffusion.loop import DenoiseState, begin, tick  # noqa: E402
+from spindle_worker.diffusion.preview import preview_picture  # noqa: E402
 from spindle_worker.models import LoadedModel, ModelCache  # noqa: E402
 
 diffusers: Any = typed_diffusers
@@ -195,14 +198,36 @@ def test_stops_between_steps(sd: LoadedModel) -> None:
 
 
 @pytest.mark.parametrize("kind", UNETS)
-def test_previews_come_nearer_to_the_picture(cache: ModelCache, kind: str) -> None:
+def test_previews_are_shown_while_it_runs_and_never_after(cache: ModelCache, kind: str) -> None:
     with cache.use(kind) as model:
         noted = Noted(looks=True)
-        picture = sampling.generate(model, request_for(model, steps=12, guidance=1.0, scheduler="ddim"), noted)
-    assert len(noted.previews) == 11
-    off = [mean_difference(preview, picture) for preview in noted.previews]
-    assert off[-1] <= off[0]
-    assert all(preview.size == (32, 32) for preview in noted.previews)
+        sampling.generate(model, request_for(model, steps=30), noted)
+        shown = len(noted.previews)
+        assert 1 <= shown < 30
+        assert {preview.size for preview in noted.previews} == {(32, 32)}
+        time.sleep(0.3)
+        assert len(noted.previews) == shown
+
+
+def test_previews_show_what_the_decoder_would(cache: ModelCache) -> None:
+    with cache.use("sd_tiny") as model:
+        latents = encode_picture(model, photo())
+        assert preview_picture(model, latents).tobytes() == decode_latents(model, latents).tobytes()
+
+
+def test_linear_previews_know_a_picture_by_its_latents(cache: ModelCache) -> None:
+    with cache.use("sd") as model:
+        preview = preview_picture(model, encode_picture(model, photo()))
+    wrong = Image.fromarray(255 - np.asarray(photo()))
+    assert mean_difference(preview, photo()) < mean_difference(preview, wrong)
+
+
+def test_a_vae_that_cannot_be_pictured_spoils_no_picture(tmp_path: Path) -> None:
+    with random_cache(tmp_path, "sd").use("sd") as model:
+        model.memo["colour_map"] = torch.zeros(1, 1)
+        noted = Noted(looks=True)
+        assert sampling.generate(model, request_for(model, steps=8), noted).size == (32, 32)
+        assert noted.previews == []
 
 
 def test_clean_latents_are_those_of_the_scheduler(cache: ModelCache) -> None:

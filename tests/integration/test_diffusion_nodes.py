@@ -128,9 +128,9 @@ def test_what_the_model_is_silent_on_follows_its_pipeline(cache: ModelCache) -> 
 def test_reports_loading_steps_and_previews(tmp_path: Path) -> None:
     reports = Reports()
     cold = random_cache(tmp_path, "sd")
-    run_node(generate, SMALL, context=context_for(models=cold, reports=reports))
+    run_node(generate, SMALL | {"steps": 40}, context=context_for(models=cold, reports=reports))
     assert reports.progress[0] == {"done": 0, "total": 1, "message": "loading the model sd"}
-    assert [tick["done"] for tick in reports.progress[1:]][-1] == 3
+    assert [tick["done"] for tick in reports.progress[1:]][-1] == 40
     assert reports.previews
     assert reports.previews[0].size == (32, 32)
 

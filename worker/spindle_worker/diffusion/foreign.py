@@ -10,7 +10,7 @@ from PIL import Image
 
 from spindle_common.problems import BadInput
 from spindle_worker.diffusion.loop import new_generator
-from spindle_worker.diffusion.preview import preview_picture
+from spindle_worker.diffusion.preview import Previews
 from spindle_worker.diffusion.requests import LatentBatch, Request, Watch
 from spindle_worker.diffusion.schedulers import make_scheduler
 from spindle_worker.models.loading import LoadedModel
@@ -41,12 +41,10 @@ def _call(model: LoadedModel, request: Request, watch: Watch, start: Any, output
 
     pipe = _fresh(model, request, start is not None)
     takes = inspect.signature(pipe.__call__).parameters
-    given = _arguments(request, start) | {
-        "output_type": output,
-        "callback_on_step_end": _callback(model, request, watch),
-    }
+    given = _arguments(request, start) | {"output_type": output}
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), Previews(model, request, watch) as previews:
+            given["callback_on_step_end"] = _callback(request, watch, previews)
             return pipe(**{name: value for name, value in given.items() if name in takes}).images
     except (ValueError, TypeError) as error:
         raise BadInput(f"{type(pipe).__name__} refuses this request: {error}") from error
@@ -85,7 +83,7 @@ def _arguments(request: Request, start: Any) -> dict[str, Any]:
     return given
 
 
-def _callback(model: LoadedModel, request: Request, watch: Watch) -> Callable[..., dict[str, Any]]:
+def _callback(request: Request, watch: Watch, previews: Previews) -> Callable[..., dict[str, Any]]:
     before: list[Tensor] = []
 
     def each_step(pipe: Any, step: int, timestep: Any, given: dict[str, Any]) -> dict[str, Any]:
@@ -93,9 +91,9 @@ def _callback(model: LoadedModel, request: Request, watch: Watch) -> Callable[..
         total = int(getattr(pipe, "num_timesteps", request.steps))
         watch.progress(min(step + 1, total), total)
         latents = given.get("latents")
-        if latents is not None and step + 1 < total and watch.wants_preview():
+        if latents is not None and step + 1 < total and previews.wanted():
             clean = _clean(pipe.scheduler, before[0] if before else latents, latents)
-            watch.preview(preview_picture(model, LatentBatch(model.recipe, clean, request.width, request.height)))
+            previews.offer(clean)
         before[:] = [] if latents is None else [latents]
         return {}
 

@@ -8,7 +8,7 @@ from spindle_common.problems import BadInput
 from spindle_worker.diffusion.codec import decode_latents, encode_picture
 from spindle_worker.diffusion.foreign import run_pipeline, run_pipeline_latents
 from spindle_worker.diffusion.loop import DenoiseState, begin, new_generator, tick
-from spindle_worker.diffusion.preview import preview_picture
+from spindle_worker.diffusion.preview import Previews
 from spindle_worker.diffusion.requests import LatentBatch, Request, Watch
 from spindle_worker.models.loading import LoadedModel
 
@@ -48,17 +48,14 @@ def check_size(model: LoadedModel, request: Request) -> None:
 
 
 def _finish(model: LoadedModel, request: Request, state: DenoiseState, watch: Watch) -> LatentBatch:
-    while not state.finished:
-        show = watch.wants_preview()
-        tick(model, [state], clean=show)
-        watch.progress(state.steps_done, state.steps)
-        if show and state.clean is not None and not state.finished:
-            watch.preview(preview_picture(model, _batch(model, request, state.clean)))
-    return _batch(model, request, state.latents)
-
-
-def _batch(model: LoadedModel, request: Request, tensor: object) -> LatentBatch:
-    return LatentBatch(model.recipe, tensor, request.width, request.height)  # type: ignore[arg-type]
+    with Previews(model, request, watch) as previews:
+        while not state.finished:
+            show = previews.wanted()
+            tick(model, [state], clean=show)
+            watch.progress(state.steps_done, state.steps)
+            if show and state.clean is not None and not state.finished:
+                previews.offer(state.clean)
+    return LatentBatch(model.recipe, state.latents, request.width, request.height)
 
 
 def _starting_from(request: Request, start: LatentBatch) -> Request:
