@@ -58,7 +58,7 @@ class NodeCheck:
             on_error=self._node.get("on_error", "fail"),
             timeout=self._timeout(self._type),
             max_attempts=retry.get("max_attempts", 1),
-            backoff=parse_duration(retry.get("backoff", "1s")),
+            backoff=parse_duration(retry["backoff"]) if "backoff" in retry else 1.0,
         )
 
     def _timeout(self, node_type: CompiledType) -> float | None:
@@ -95,7 +95,7 @@ class NodeCheck:
         shapes = {} if found.pure else self._resolve(found)
         if port is None:
             return
-        check = PortCheck(self._scope, self._end(name), port, shapes)
+        check = PortCheck(self._scope, (self._id, name), port, shapes)
         if found.pure:
             check.check_literal(value, pointer)
         else:
@@ -114,9 +114,6 @@ class NodeCheck:
                 shapes[reference.pointer] = shape
         return shapes
 
-    def _end(self, port: str) -> str:
-        return f"`{self._id}.{port}` ({self._type.name})" if self._type else f"`{self._id}.{port}`"
-
     def _wait_for(self, references: list[Reference]) -> None:
         for reference in references:
             if reference.owner == "inputs":
@@ -127,7 +124,8 @@ class NodeCheck:
     def _check_missing(self, inputs: Mapping[str, Any]) -> None:
         if self._type is None:
             return
-        for name in sorted(self._type.required - inputs.keys()):
+        missing = self._type.required - inputs.keys()
+        for name in sorted(missing) if missing else ():
             port = self._type.inputs[name]
             if port.is_model and self._scope.catalog.default_model is not None:
                 continue

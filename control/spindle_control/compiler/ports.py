@@ -15,16 +15,23 @@ from spindle_control.compiler.report import Report, below, shown
 from spindle_control.compiler.scope import Scope, Shape
 from spindle_control.compiler.types import clash, describe, types_of
 
+_CONTAINERS = {kind: {"type": kind} for kind in ("array", "object")}
 _SECRET = Shape("$secret", {"type": "string"})
 
 
 class PortCheck:
-    """The check of one port of one node; `end` names it in messages, `shapes` has what each pointer refers to."""
+    """The check of one port of one node; `end` is node and port, `shapes` has what each pointer refers to."""
 
-    def __init__(self, scope: Scope, end: str, port: CompiledPort, shapes: Mapping[str, Shape]) -> None:
-        self._scope, self._end, self._port, self._shapes = scope, end, port, shapes
+    def __init__(self, scope: Scope, end: tuple[str, str], port: CompiledPort, shapes: Mapping[str, Shape]) -> None:
+        self._scope, self._names, self._port, self._shapes = scope, end, port, shapes
         self._report: Report = scope.report
         self.handles: dict[str, str] = {}
+
+    @property
+    def _end(self) -> str:
+        node, port = self._names
+        node_type = self._scope.types[node]
+        return f"`{node}.{port}` ({node_type.name})" if node_type else f"`{node}.{port}`"
 
     def check(self, value: Any, pointer: str) -> None:
         """Check a value that holds references."""
@@ -97,7 +104,7 @@ class PortCheck:
             self._fit(ref, schema, f"{pointer}/{at}", top=top)
 
     def _fit_present(self, refs: Any, schema: Any, pointer: str) -> None:
-        if self._port.handle or clash({"type": "array"}, schema):
+        if self._port.handle or self._scope.clash(_CONTAINERS["array"], schema):
             detail = f"{self._end} wants {self._port.handle or describe(schema)}, `$present` gives a list"
             self._report.add(pointer, "type-mismatch", detail, "use `$first` where one value is wanted")
             return
@@ -116,7 +123,7 @@ class PortCheck:
     def _fit_mixture(self, value: Any, schema: Any, pointer: str) -> None:
         """Go into a literal that holds references, as far as its schema says what belongs where."""
         kind = "array" if isinstance(value, list) else "object"
-        if self._port.handle or clash({"type": kind}, schema):
+        if self._port.handle or self._scope.clash(_CONTAINERS[kind], schema):
             wanted = f"a handle ({self._port.handle})" if self._port.handle else describe(schema)
             detail = f"{self._end} wants {wanted}, not {'a list' if kind == 'array' else 'an object'}"
             self._report.add(pointer, "type-mismatch", detail)

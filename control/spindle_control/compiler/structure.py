@@ -34,6 +34,7 @@ _NODE, _SPEC = (
     for name in ("WorkflowNode", "InputSpec")
 )
 _NODE_KEYS = tuple(_SCHEMA["$defs"]["WorkflowNode"]["properties"])
+_MOST_AFTER: int = _SCHEMA["$defs"]["WorkflowNode"]["properties"]["after"]["maxItems"]
 _MOST_EXPLAINED = 65_536
 _STAND_IN = {"nodes": {"a": {"type": "a.b@1"}}, "inputs": {}, "outputs": {}}
 _CODES = {
@@ -104,8 +105,7 @@ def _depth(value: Any, most: int) -> int:
         items: list[Any] = []
         for part in level:
             if type(part) is dict:
-                if part and {*map(type, part)} != {str}:
-                    raise TypeError("a key is not text")
+                "".join(part)  # raises for a key that is not text, quicker than asking each
                 items.extend(part.values())
             else:
                 items.extend(part)
@@ -196,6 +196,10 @@ def _read_node(id_: str, node: Any, report: Report) -> dict[str, Any]:
     for key in sorted(broken):
         hint = report.meant(key, _NODE_KEYS)
         report.add(pointer + to_pointer(key), "unknown-key", f"a node has no `{shown(key)[1:-1]}`", hint)
+    after = node.get("after")
+    if isinstance(after, list) and len(after) > _MOST_AFTER:
+        report.add(f"{pointer}/after", "too-large", f"it has {len(after)} items; {_MOST_AFTER} are the most")
+        broken.add("after")
     known = {key: value for key, value in node.items() if key not in broken}
     for error in _errors(_NODE, known):
         _note(error, known, pointer, report)
