@@ -185,5 +185,5 @@ class Hub:
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._pubsub.aclose()
+        await self._pubsub.aclose()  # type: ignore[no-untyped-call]
         await self._client.aclose()

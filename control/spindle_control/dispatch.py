@@ -33,7 +33,7 @@ def body(run: str, task: PlanTask, scope: Scope, *, seeded: frozenset[str], trac
 
 
 def _with_seed(run: str, path: str, node: Mapping[str, Any]) -> dict[str, Any]:
-    return {**node, "inputs": {**node["inputs"], "seed": draw_seed(run, path)}}
+    return {**node, "inputs": {**node.get("inputs", {}), "seed": draw_seed(run, path)}}
 
 
 def _feed(outcome: Outcome) -> Outcome:

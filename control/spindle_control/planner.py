@@ -51,6 +51,7 @@ class Planner:
     def __init__(self, registry: Registry, settings: ControlSettings) -> None:
         self._registry = registry
         self._limits = Limits(max_nodes=settings.max_nodes, max_bytes=settings.max_document_bytes)
+        self._fuse = settings.fuse_chains
         self._cache: OrderedDict[tuple[str, int], Accepted] = OrderedDict()
 
     def accept(self, document: object) -> Accepted:
@@ -61,7 +62,7 @@ class Planner:
             return self._cache[key]
         catalog = self._registry.catalog()
         checked = check(document, catalog, self._limits)
-        made = plan(checked, catalog)
+        made = plan(checked, catalog, chains=self._fuse)
         accepted = Accepted(checked, Planned.make(made, unseeded(made, catalog)), key[0])
         self._cache[key] = accepted
         if len(self._cache) > _MOST:
@@ -80,5 +81,5 @@ def unseeded(made: Plan, catalog: Catalog) -> frozenset[str]:
     return frozenset(
         path
         for path, node in nodes.items()
-        if "seed" in catalog.types[node["type"]].inputs and "seed" not in node["inputs"]
+        if "seed" in catalog.types[node["type"]].inputs and "seed" not in node.get("inputs", {})
     )

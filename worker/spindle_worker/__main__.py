@@ -57,8 +57,9 @@ async def serve(settings: WorkerSettings) -> None:
     client = connect(settings.redis)
     store = open_store(settings.data_dir, settings.s3_url)
     executors = {queue: ThreadPoolExecutor(count, thread_name_prefix=queue) for queue, count in slots.items()}
-    provenance = Provenance(client, asyncio.get_running_loop())
-    equipment = Equipment(Queue(client), store, specs, executors, models, Secrets(settings.secrets_dir), provenance)
+    queue = Queue(client)
+    provenance = Provenance(queue, asyncio.get_running_loop())
+    equipment = Equipment(queue, store, specs, executors, models, Secrets(settings.secrets_dir), provenance)
     worker = Worker(equipment, settings, slots)
     health = Health(settings.worker_host, settings.worker_port, lambda: worker.registered, settings.metrics_key)
     url = settings.metrics_url or f"http://{_reachable(settings.worker_host)}:{health.port}/metrics"

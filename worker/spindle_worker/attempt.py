@@ -118,15 +118,15 @@ class Attempt:
         if self.taken.attempt > 1:
             self._errors = await self._eq.queue.errors(self.taken.task)
             ledger = await self._eq.queue.ledger(self.taken.run)
-            kept = {
-                p: o for p, o in ledger.items() if p in self._nodes and o["status"] in ENDED and not self._handles(p)
-            }
+            kept = {path: outcome for path, outcome in ledger.items() if self._may_keep(path, outcome)}
             known |= await self._spill.fetch(kept)
         return known
 
-    def _handles(self, path: str) -> bool:
+    def _may_keep(self, path: str, outcome: Outcome) -> bool:
+        if path not in self._nodes or outcome["status"] not in ENDED:
+            return False
         spec = self._eq.specs.get(self._nodes[path]["type"])
-        return bool(spec and spec.handles)
+        return not (spec and spec.handles)
 
     # One node ------------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from spindle_common.problems import InvalidRequest
 from spindle_worker.node import NodeSpec
-from spindle_worker.nodes import builtin_nodes
+from spindle_worker.nodes import builtin_nodes, specs_of
 
 log = logging.getLogger(__name__)
 GROUP = "spindle.nodes"
@@ -37,7 +37,7 @@ def node_specs(further: Sequence[str] = (), *, test_nodes: bool = False) -> dict
     if test_nodes:
         from spindle_worker.nodes import test
 
-        _add(specs, "test nodes", test.SPECS)
+        _add(specs, "test nodes", specs_of(test))
     for point in entry_points(group=GROUP):
         _add(specs, point.name, _found_in(point.load()))
     for name in further:

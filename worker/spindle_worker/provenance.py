@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-from spindle_common import keys
 from spindle_common.problems import StateLost
-from spindle_common.queue import away
+from spindle_common.queue import Queue
 
 _MOST = 64
 _SECONDS = 30
@@ -19,8 +18,8 @@ _PACKAGES = ("spindle-worker", "diffusers", "transformers", "torch", "pillow")
 class Provenance:
     """Reads it from the run's hash, for node threads; a run's never changes, so the last few are kept."""
 
-    def __init__(self, client: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self._client, self._loop = client, loop
+    def __init__(self, queue: Queue, loop: asyncio.AbstractEventLoop) -> None:
+        self._queue, self._loop = queue, loop
         self._kept: OrderedDict[str, Mapping[str, Any]] = OrderedDict()
         self._versions = _versions()
 
@@ -33,8 +32,8 @@ class Provenance:
         return self._kept[run]
 
     async def _read(self, run: str) -> Mapping[str, Any]:
-        workflow, inputs = await away(self._client.hmget(keys.run(run), ["workflow", "inputs"]))
-        if workflow is None:
+        workflow, inputs = await self._queue.run_fields(run, "workflow", "inputs")
+        if workflow is None or inputs is None:
             raise StateLost("Redis no longer holds this run")
         return {"run": run, "workflow": json.loads(workflow), "inputs": json.loads(inputs), "versions": self._versions}
 

@@ -29,6 +29,7 @@ class InputSpec(BaseModel):
     """
 
     model_config = ConfigDict(
+        extra="allow",
         validate_by_name=True,
         use_attribute_docstrings=True,
     )

@@ -67,5 +67,3 @@ async def crash(inputs: AnyInputs, ctx: Context) -> AnyOutputs:
     os.kill(os.getpid(), signal.SIGKILL)
     return AnyOutputs()
 
-
-SPECS = tuple(function.spec for function in (noop, sleep, fail, crash))

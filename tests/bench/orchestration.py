@@ -1,0 +1,246 @@
+"""What orchestration costs: no-op nodes over HTTP, results seen on the WebSocket, every process on this machine.
+
+    python tests/bench/orchestration.py [ROW …]     JSON on standard output; the floor is measured in the same run
+
+A real control, a real worker, a real Redis with its append-only file synced every second, SQLite. The client is raw
+sockets, so that it costs little beside what it measures. Figures are milliseconds unless the name says otherwise.
+"""
+
+import asyncio
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import uvloop
+from websockets.asyncio.client import connect as websocket
+
+from spindle_common.queue import connect
+from support.cluster import running, workflow
+from support.redis_server import RedisServer
+
+Json = dict[str, Any]
+QUIET = {"SPINDLE_LEASE_SECONDS": "20", "SPINDLE_BEAT_SECONDS": "5", "SPINDLE_CONTROL_LEASE_SECONDS": "4"}
+ENDS = ('"run.completed"', '"run.failed"', '"run.cancelled"')
+
+
+class Http:
+    """One kept-alive HTTP/1.1 connection."""
+
+    def __init__(self, url: str) -> None:
+        self._host, self._port = urlparse(url).hostname or "", urlparse(url).port or 80
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def post(self, path: str, body: bytes) -> Json:
+        if self._streams is None:
+            self._streams = await asyncio.open_connection(self._host, self._port)
+        reader, writer = self._streams
+        head = f"POST {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nContent-Type: application/json\r\n"
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        header = (await reader.readuntil(b"\r\n\r\n")).lower()
+        length = int(header.split(b"content-length:")[1].split(b"\r\n")[0])
+        answer: Json = json.loads(await reader.readexactly(length))
+        assert b" 202 " in header.split(b"\r\n")[0], answer
+        return answer
+
+    def close(self) -> None:
+        if self._streams:
+            self._streams[1].close()
+
+
+async def run_once(http: Http, url: str, body: bytes) -> float:
+    """Submit one run and see its end on the WebSocket; returns milliseconds."""
+    began = time.perf_counter()
+    run = (await http.post("/api/v1/runs", body))["id"]
+    async with websocket(f"{url.replace('http', 'ws', 1)}/api/v1/runs/{run}/ws", compression=None) as feed:
+        async for message in feed:
+            if any(end in str(message)[:120] for end in ENDS):
+                assert "run.completed" in str(message)
+                break
+        return (time.perf_counter() - began) * 1000
+
+
+def chain(length: int) -> Json:
+    nodes: Json = {"n0": {"type": "test.noop@1"}}
+    nodes |= {
+        f"n{i}": {"type": "test.noop@1", "inputs": {"in0": {"$from": f"n{i - 1}.value"}}} for i in range(1, length)
+    }
+    return workflow(nodes)
+
+
+def fan(width: int) -> Json:
+    nodes: Json = {f"n{i}": {"type": "test.noop@1", "inputs": {"value": i}} for i in range(width)}
+    nodes["join"] = {"type": "test.noop@1", "inputs": {f"in{i}": {"$from": f"n{i}.value"} for i in range(width)}}
+    return workflow(nodes)
+
+
+async def latency(url: str, document: Json, count: int) -> Json:
+    body, http = json.dumps({"workflow": document}).encode(), Http(url)
+    for _ in range(max(3, count // 10)):
+        await run_once(http, url, body)
+    times = sorted([await run_once(http, url, body) for _ in range(count)])
+    http.close()
+    return {"p50": times[count // 2], "p95": times[int(count * 0.95)], "runs": count}
+
+
+async def throughput(url: str, document: Json, seconds: float, flight: int = 32) -> Json:
+    """Runs a second with so many in flight."""
+    body, done = json.dumps({"workflow": document}).encode(), 0
+    until = time.perf_counter() + seconds
+
+    async def loop() -> None:
+        nonlocal done
+        http = Http(url)
+        while time.perf_counter() < until:
+            await run_once(http, url, body)
+            done += 1
+        http.close()
+
+    began = time.perf_counter()
+    await asyncio.gather(*(loop() for _ in range(flight)))
+    return {"runs_per_second": done / (time.perf_counter() - began), "in_flight": flight, "runs": done}
+
+
+async def skewed(url: str) -> Json:
+    """Two chains of four with alternating slow and fast nodes: makespan over critical path (1.85 s)."""
+    nodes: Json = {}
+    for name, times in {"a": (0.1, 0.8, 0.1, 0.8), "b": (0.8, 0.1, 0.8, 0.1)}.items():
+        for i, seconds in enumerate(times):
+            before = {"in0": {"$from": f"{name}{i - 1}.value"}} if i else {}
+            nodes[f"{name}{i}"] = {"type": "test.sleep@1", "inputs": {"seconds": seconds, **before}}
+    joined = {"seconds": 0.05, "in0": {"$from": "a3.value"}, "in1": {"$from": "b3.value"}}
+    nodes["join"] = {"type": "test.sleep@1", "inputs": joined}
+    found = await latency(url, workflow(nodes), 3)
+    return {"makespan_over_critical_path": found["p50"] / 1850, "p50": found["p50"]}
+
+
+async def floor(url: str, count: int = 2000) -> Json:
+    """XADD -> XREADGROUP -> reply between two clients of one process: what no queue on Redis Streams can undercut."""
+    ask, answer = connect(url, blocking=True), connect(url, blocking=True)
+    await ask.xgroup_create("floor:in", "g", "0", mkstream=True)
+
+    async def serve() -> None:
+        for _ in range(count):
+            rows = await answer.xreadgroup("g", "c", {"floor:in": ">"}, count=1, block=5000)
+            await answer.xack("floor:in", "g", rows["floor:in"][0][0][0])
+            await answer.xadd("floor:out", {"x": "y"})
+
+    serving, times, last = asyncio.ensure_future(serve()), [], "0"
+    for _ in range(count):
+        began = time.perf_counter()
+        await ask.xadd("floor:in", {"x": "y" * 400})
+        rows = await ask.xread({"floor:out": last}, block=5000)
+        last = rows["floor:out"][0][-1][0]
+        times.append((time.perf_counter() - began) * 1000)
+    await serving
+    await ask.delete("floor:in", "floor:out")
+    await ask.aclose()
+    await answer.aclose()
+    return {"p50": statistics.median(times), "count": count}
+
+
+async def imports() -> Json:
+    """Seconds to import each plane, best of three."""
+    return {
+        name: min(_import_seconds(name) for _ in range(3)) for name in ("spindle_control.app", "spindle_worker.loop")
+    }
+
+
+def _import_seconds(module: str) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
+    return time.perf_counter() - began
+
+
+async def sockets(url: str, count: int = 1000, watched: int = 10) -> Json:
+    """Deliver ticks and events of sleeping runs to many sockets: rate, and lag by the events' own time."""
+    nodes = {f"s{i}": {"type": "test.sleep@1", "inputs": {"seconds": 10}} for i in range(32)}
+    http, body = Http(url), json.dumps({"workflow": workflow(nodes)}).encode()
+    lags: list[float] = []
+    received = 0
+
+    async def watch(run: str, gate: asyncio.Event) -> None:
+        nonlocal received
+        async with websocket(f"{url.replace('http', 'ws', 1)}/api/v1/runs/{run}/ws", compression=None) as feed:
+            opened.append(1)
+            await gate.wait()
+            async for message in feed:
+                received += 1
+                if random.random() < 0.01:
+                    event = json.loads(message)
+                    if event["type"] == "node.progress":
+                        lags.append((time.time() - _seconds(event["time"])) * 1000)
+                if '"run.' in str(message)[:120] and any(end in str(message)[:120] for end in ENDS):
+                    return
+
+    opened: list[int] = []
+    runs = [(await http.post("/api/v1/runs", body))["id"] for _ in range(watched)]
+    gate = asyncio.Event()
+    watchers = [asyncio.ensure_future(watch(runs[i % watched], gate)) for i in range(count)]
+    while len(opened) < count:
+        await asyncio.sleep(0.05)
+    gate.set()
+    began = time.perf_counter()
+    await asyncio.gather(*watchers)
+    seconds = time.perf_counter() - began
+    lags.sort()
+    return {"sockets": count, "deliveries_per_second": received / seconds, "lag_p99": lags[int(len(lags) * 0.99)]}
+
+
+def _seconds(text: str) -> float:
+    from datetime import datetime
+
+    return datetime.fromisoformat(text).timestamp()
+
+
+Row = Callable[[str], Awaitable[Json]]
+ROWS: dict[str, Row] = {
+    "one_node": lambda url: latency(url, chain(1), 200),
+    "chain_10_fused": lambda url: latency(url, chain(10), 100),
+    "throughput_3_fused": lambda url: throughput(url, chain(3), 8),
+    "throughput_10_fused": lambda url: throughput(url, chain(10), 8),
+    "fan_100_join": lambda url: latency(url, fan(100), 20),
+    "graph_1000": lambda url: latency(url, fan(999), 3),
+    "skewed": skewed,
+    "sockets_1000": sockets,
+}
+ONE_BY_ONE: dict[str, Row] = {
+    "chain_10_one_by_one": lambda url: latency(url, chain(10), 60),
+    "throughput_3_as_three_tasks": lambda url: throughput(url, chain(3), 8),
+}
+
+
+def measure(wanted: set[str]) -> Json:
+    """Measure every wanted row (all, if none is named)."""
+    found: Json = {}
+
+    def rows_of(table: dict[str, Row]) -> dict[str, Row]:
+        return {name: row for name, row in table.items() if not wanted or name in wanted}
+
+    with tempfile.TemporaryDirectory() as folder:
+        redis = RedisServer(Path(folder))
+        redis.start()
+        try:
+            if not wanted or "floor" in wanted:
+                found["floor"] = uvloop.run(floor(redis.url))
+            if not wanted or "imports_seconds" in wanted:
+                found["imports_seconds"] = uvloop.run(imports())
+            for table, settings in ((ROWS, QUIET), (ONE_BY_ONE, QUIET | {"SPINDLE_FUSE_CHAINS": "false"})):
+                if rows := rows_of(table):
+                    with running(Path(folder), redis, **settings) as (_, (url,)):
+                        time.sleep(8)  # the worker warms torch up beside the first runs
+                        found |= {name: uvloop.run(row(url)) for name, row in rows.items()}  # type: ignore[arg-type]
+        finally:
+            redis.stop()
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(set(sys.argv[1:])), indent=2))
