@@ -1,5 +1,6 @@
 """The cache of loaded models: budget, pins, one load at a time, digests, hub folders, lack of memory."""
 
+import json
 import shutil
 import threading
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from spindle_common.problems import OutOfMemory  # noqa: E402
+from spindle_worker.diffusion import sampling  # noqa: E402
 from spindle_worker.models import (  # noqa: E402
     CacheEvent,
     CacheOptions,
@@ -21,6 +23,7 @@ from spindle_worker.models import (  # noqa: E402
 )
 from spindle_worker.models.hub import fetch  # noqa: E402
 from support import random_models  # noqa: E402
+from support.diffusion import Noted, request_for  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -202,3 +205,17 @@ def broken_copy(folder: str, copy: Path) -> Path:
     shutil.copytree(folder, copy)
     (copy / "unet" / "config.json").write_text('{"_class_name": "UNet2DConditionModel", "cross_attention_dim": 7}')
     return copy
+
+
+@pytest.mark.parametrize("pipeline", ["StableDiffusionPipeline", "LatentConsistencyModelPipeline"])
+def test_a_safety_checker_is_left_where_it_is(folders: dict[str, str], tmp_path: Path, pipeline: str) -> None:
+    shutil.copytree(folders["lcm"], tmp_path / "m")
+    index = json.loads((tmp_path / "m" / "model_index.json").read_text())
+    index |= {"_class_name": pipeline, "requires_safety_checker": True}
+    index |= {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
+    (tmp_path / "m" / "model_index.json").write_text(json.dumps(index))
+    cache = ModelCache(ModelLibrary({"m": str(tmp_path / "m")}, "m"), CacheOptions(2**30, device="cpu"))
+    with cache.use() as model:
+        assert (model.layout, type(model.pipe).__name__) == ("sd", pipeline)
+        assert model.pipe.safety_checker is None
+        assert sampling.generate(model, request_for(model), Noted()).size == (32, 32)
