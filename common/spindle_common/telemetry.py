@@ -75,5 +75,5 @@ def configure_logging(level: str, form: Literal["text", "json"]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for noisy in ("httpx", "httpcore", "urllib3", "asyncio", "alembic", "aiosqlite"):
+    for noisy in ("httpx", "httpcore", "urllib3", "asyncio", "alembic", "aiosqlite", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -193,7 +193,9 @@ class Attempt:
         status = outcome["status"]
         rest = {key: value for key, value in outcome.items() if key != "status"}
         metrics.nodes.labels(self._nodes[path]["type"], status).inc()
-        self._committer.ended(NodeEnd(path, outcome_text(status, **rest), compact(rest)))
+        others = (other for other in self._nodes if other != path)
+        last = not self._held and self._board.knows(others)
+        self._committer.ended(NodeEnd(path, outcome_text(status, **rest), compact(rest)), last=last)
         return outcome
 
     # Trying again --------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import logging
+import re
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
@@ -44,6 +45,10 @@ async def call(spec: NodeSpec, inputs: Mapping[str, Any], context: Context, exec
 
 def parse_inputs(spec: NodeSpec, inputs: Mapping[str, Any]) -> BaseModel:
     """Check values against the node's model. Raises BadInput with a pointer for each mistake."""
+    open_ports = re.compile(spec.open_inputs or r"(?!)")
+    strange = [port for port in inputs if port not in spec.inputs.model_fields and not open_ports.fullmatch(port)]
+    if strange:
+        raise BadInput(f"{spec.type} has no input {', '.join(strange)}")
     named = {port: {"model": v, "adapters": []} if _is_model(spec, port, v) else v for port, v in inputs.items()}
     try:
         return spec.inputs.model_validate(named)

@@ -28,14 +28,16 @@ class Committer:
         self._waiting: list[NodeEnd] = []
         self._in_flight = asyncio.Lock()
         self._sender: asyncio.Task[None] | None = None
+        self._last = self._task_ended = False
 
     def started(self, path: str) -> None:
         """Say that a node starts; it goes out with what becomes ready in the same turn of the loop."""
-        self.ended(NodeEnd(path, "", ""))
+        self.ended(NodeEnd(path, "", ""), last=False)
 
-    def ended(self, end: NodeEnd) -> None:
-        """Commit a node's end."""
+    def ended(self, end: NodeEnd, *, last: bool) -> None:
+        """Commit a node's end; with the last one the task ends."""
         self._waiting.append(end)
+        self._last = self._last or last
         if self._sender is None or self._sender.done():
             self._sender = asyncio.ensure_future(self._send())
 
@@ -43,23 +45,27 @@ class Committer:
         """Send until nothing waits; the first pause lets a chain of quick nodes gather."""
         await asyncio.sleep(0)
         while self._waiting:
-            await self._flush(last=False)
+            await self._flush()
 
-    async def _flush(self, *, last: bool) -> None:
+    async def _flush(self) -> None:
         async with self._in_flight:
             steps, self._waiting = self._waiting, []
+            last = self._last and not self._task_ended
             if not steps and not last:
                 return
             answer = await patiently(lambda: self._queue.commit(self._right, steps, last=last))
-        if answer in ("stale", "ended"):
+        if answer == "stale":
             metrics.commits_refused.inc()
+        if answer in ("stale", "ended"):
             raise LostRight(answer)
+        self._task_ended = self._task_ended or last
 
     async def finish(self, *, last: bool) -> None:
-        """Commit what is left and, with `last`, end the task by it. Raises LostRight."""
-        await self._flush(last=last)
+        """Commit what is left and, with `last`, end the task if that was not done. Raises LostRight."""
         if self._sender is not None:
             await self._sender
+        self._last = self._last or last
+        await self._flush()
 
 
 async def patiently(call: Callable[[], Awaitable[str]]) -> str:
