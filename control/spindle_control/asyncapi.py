@@ -34,7 +34,7 @@ _LOSSY = frozenset({"node.progress", "node.preview", "gap", "bye"})
 _CLOSE_CODES = """One event as JSON in each text message. The socket closes with
 
 * 1000 after the run's last event,
-* 1013 when the client reads too slowly or a part that is needed went away, 1012 when the server stops: reconnect with
+* 1013 when the client reads too slowly or a part that is needed went away, 1001 when the server stops: reconnect with
   `after` set to the last id seen,
 * 4404 when there is no such run, 4400 when the cursor is not one.
 

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 
 import uvicorn
@@ -32,6 +33,9 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Stop on a signal; uvicorn would raise it again afterwards, and the services would not be closed."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # no other thread can have them
+            return
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, self.handle_exit, number, None)

@@ -51,21 +51,21 @@ class Streams:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._open = 0
+        self.open = 0
         self._texts: OrderedDict[int, tuple[Json, str]] = OrderedDict()
         self.stopping = asyncio.Event()
 
     @contextlib.contextmanager
     def room(self, gauge: Gauge) -> Iterator[None]:
         """Count a stream while it is open; `TooManyRequests` when as many are open as are allowed."""
-        if self._open >= self._limit:
+        if self.open >= self._limit:
             raise TooManyRequests(f"{self._limit} streams are open, more are not allowed.", retry_after=5)
-        self._open += 1
+        self.open += 1
         gauge.inc()
         try:
             yield
         finally:
-            self._open -= 1
+            self.open -= 1
             gauge.dec()
 
     def text(self, event: Json) -> str:

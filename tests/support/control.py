@@ -45,6 +45,7 @@ async def serving(data_dir: Path, redis_url: str, **settings: Any) -> AsyncItera
         serve = asyncio.create_task(server.serve(sockets=[bound]))
         try:
             while not server.started:
+                assert not serve.done(), serve.exception()
                 await asyncio.sleep(0.01)
             async with httpx.AsyncClient(base_url=url) as http:
                 yield Control(url, services, app.state.streams, http)

@@ -49,6 +49,7 @@ _CONTENT: dict[int | str, Any] = {
     206: {"description": "The part asked for.", "content": {"application/octet-stream": _BYTES, "image/png": _BYTES}},
     304: {"description": "You have it."},
     **{status: doc.problem(status) for status in (400, 401, 403, 404, 416, 503)},
+    **doc.ANY_PROBLEM,
 }
 
 

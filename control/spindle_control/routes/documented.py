@@ -41,8 +41,8 @@ CANCELLED: Json = {
     "outputs": {},
     "nodes": {"image": {"type": "image.generate@1", "status": "cancelled", "attempt": 1, "outputs": {}}},
 }
-RUN_PAGE = {"runs": [{**_STARTED, "status": "running"}], "next": None}
-NODE_PAGE = {"nodes": [{"path": "image", **_NODE}], "next": None}
+RUN_PAGE = {"runs": [{**_STARTED, "status": "running"}], "next": f"1763690695000.{_RUN['id']}"}
+NODE_PAGE = {"nodes": [{"path": "image", **_NODE}], "next": "image"}
 EVENT: Json = {
     "id": "1763690695000-0",
     "type": "run.queued",
@@ -118,14 +118,21 @@ def problem(status: int) -> Json:
     return {"description": f"{title}.", "content": content}
 
 
+ANY_PROBLEM: dict[int | str, Any] = {
+    "default": {
+        "description": "Any other problem.",
+        "content": {"application/problem+json": {"schema": ref("Problem")}},
+    }
+}
+
+
 def answers(status: int, description: str, schema: str, example: object, *problems: int) -> dict[int | str, Any]:
     """Describe an operation's replies: the good one in JSON, the problems by status, the rest as problems too."""
     good = {"description": description, "content": {"application/json": {"schema": ref(schema), "example": example}}}
-    rest = {"description": "Any other problem.", "content": {"application/problem+json": {"schema": ref("Problem")}}}
     found: dict[int | str, Any] = {status: good}
     for each in sorted({401, 403, *problems}):
         found[each] = problem(each)
-    return found | {"default": rest}
+    return found | ANY_PROBLEM
 
 
 def body(schema: str, example: object) -> Json:

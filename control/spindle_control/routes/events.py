@@ -26,7 +26,7 @@ router = APIRouter(prefix=PREFIX, tags=["events"])
 
 TICKET_SECONDS = 30
 _CLOSE_SECONDS = 2.0
-_CLOSE = {End.COMPLETE: 1000, End.SLOW: 1013, End.STOPPING: 1012, End.UNAVAILABLE: 1013}
+_CLOSE = {End.COMPLETE: 1000, End.SLOW: 1013, End.STOPPING: 1001, End.UNAVAILABLE: 1013}
 After = Annotated[str | None, Query(description="Cursor: the id of the last event seen.", examples=["1763690695000-0"])]
 
 

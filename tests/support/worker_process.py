@@ -1,0 +1,36 @@
+"""A real worker process with the test nodes, on the test run's Redis."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+class WorkerProcess:
+    """Starts one `python -m spindle_worker`."""
+
+    def __init__(self, data_dir: Path, redis_url: str, **settings: str) -> None:
+        self.log = data_dir / "worker.log"
+        data_dir.mkdir(parents=True, exist_ok=True)
+        environment = {
+            "SPINDLE_DATA_DIR": str(data_dir),
+            "SPINDLE_REDIS_URL": redis_url,
+            "SPINDLE_TEST_NODES": "1",
+            "SPINDLE_WORKER_PORT": "0",
+            "SPINDLE_DEVICE": "cpu",
+        }
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "spindle_worker"],
+                env=os.environ | environment | settings,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
