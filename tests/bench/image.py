@@ -1,8 +1,9 @@
 """What a picture costs beside the bare pipeline: `python tests/bench/image.py [--model NAME=FOLDER] [--rounds N]`.
 
 Prints JSON. Bare: diffusers' own `pipe(…)` with the scheduler, steps, guidance and size that the node uses, its PIL
-picture included. Node: `image.generate@1` run without a server, seeds, progress, previews and its PNG included. They
-take turns, so that a busy machine bothers both; CPU time is that of the process.
+picture included. Node: `image.generate@1` run without a server, seed, progress and PNG included, once with nobody
+watching (that is the orchestration) and once with previews. They take turns, so that a busy machine bothers all; CPU
+time is that of the process.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import diffusers
@@ -44,23 +46,28 @@ def main() -> None:
 def compare(model: LoadedModel, cache: ModelCache, rounds: int, steps: int | None) -> dict[str, Any]:
     """Medians of wall and CPU seconds of both."""
     usual = usual_settings(model) | ({"steps": steps} if steps else {})
-    bare, node = bare_pipeline(model, usual), whole_node(cache, usual["steps"])
-    bare(), node()
-    taken: dict[str, list[tuple[float, float]]] = {"bare": [], "node": []}
-    for _ in range(rounds):
-        for label, work in (("bare", bare), ("node", node)):
-            taken[label].append(timed(work))
+    works = {
+        "bare": bare_pipeline(model, usual),
+        "node": whole_node(cache, usual["steps"], previews=False),
+        "node_with_previews": whole_node(cache, usual["steps"], previews=True),
+    }
+    taken: dict[str, list[tuple[float, float]]] = {label: [] for label in works}
+    for round_ in range(rounds + 1):
+        for label, work in works.items():
+            seconds = timed(work)
+            taken[label] += [seconds] if round_ else []
     found = {label: medians(values) for label, values in taken.items()}
-    extra = [n[1] - b[1] for b, n in zip(taken["bare"], taken["node"], strict=True)]
     return {
         "model": model.name,
         "settings": usual,
         "rounds": rounds,
         **found,
-        "node_over_bare_wall": round(found["node"]["wall_s"] / found["bare"]["wall_s"], 4),
-        "node_over_bare_cpu": round(found["node"]["cpu_s"] / found["bare"]["cpu_s"], 4),
-        "extra_cpu_ms": round(statistics.median(extra) * 1000, 2),
+        **{f"{label}_over_bare": ratios(found[label], found["bare"]) for label in works if label != "bare"},
     }
+
+
+def ratios(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
+    return {name.removesuffix("_s"): round(one[name] / other[name], 4) for name in one}
 
 
 def bare_pipeline(model: LoadedModel, usual: dict[str, Any]) -> Callable[[], object]:
@@ -77,9 +84,10 @@ def bare_pipeline(model: LoadedModel, usual: dict[str, Any]) -> Callable[[], obj
     return run
 
 
-def whole_node(cache: ModelCache, steps: int) -> Callable[[], object]:
+def whole_node(cache: ModelCache, steps: int, *, previews: bool) -> Callable[[], object]:
     def run() -> object:
         context = context_for(models=cache, reports=Reports())
+        context = context if previews else replace(context, _previewed=float("inf"))
         return run_node(generate, {"prompt": PROMPT, "seed": 1, "steps": steps}, context=context)
 
     return run

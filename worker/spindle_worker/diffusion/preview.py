@@ -5,7 +5,7 @@
         if watch.wants_preview():
             previews.offer(clean_latents)
 
-A thread of the model's own makes the pictures; while it is busy, or resting so as to take no more than a sixth of its
+A thread of the model's own makes the pictures; while it is busy, or resting so as to take no more than a tenth of its
 core, offers are dropped, and after the block nothing is shown. AutoencoderTiny decodes for real where that takes
 milliseconds. For any other VAE a linear map takes the 3 x 3 latent cells around each cell to its 4 x 4 pixels; it is
 fitted once a model by ridge regression, on what the VAE itself makes of a few patterns, without constants for each.
@@ -32,7 +32,7 @@ CHEAP_CELLS = 32 * 32
 """As many latent cells as AutoencoderTiny decodes in well under 0.2 s on one CPU core."""
 SIDE = 256
 """Pixels along the longer side of a preview by the linear map, at most."""
-_REST = 5.0
+_REST = 9.0
 """Times as long as the last preview took."""
 _SUB = 4
 """Pixels along the side of one latent cell in a preview."""
