@@ -58,9 +58,9 @@ pytest *args: system-packages
 chaos:
     python -m pytest tests/chaos -v
 
-# Figures of design §9, as JSON.
-bench *args:
-    python -m pytest tests/bench -q -s "$@"
+# Figures as JSON, one file of tests/bench: ./dev bench orchestration
+bench name="orchestration" *args:
+    @shift; PYTHONPATH=tests exec python "tests/bench/{{ name }}.py" "$@"
 
 # Regenerate what is generated: contracts, derived schemas.
 gen:

@@ -153,14 +153,9 @@ class RunService:
         return {"events": events, "next": events[-1]["id"] if events else after}
 
     async def _past(self, run: str, after: str, limit: int) -> list[Json]:
-        """Durable events after a cursor: from Redis, or once it has forgotten them from the archive."""
-        archived = await self._parts.store.archived_events(run, after, limit)
-        if archived is not None:
-            return archived
+        """Durable events after a cursor: from Redis while it has them, which is all of them, then from the archive."""
         found = await read_events(self._parts.queue.client, run, after, limit)
-        if found:
-            return found
-        return await self._parts.store.archived_events(run, after, limit) or []
+        return found or await self._parts.store.archived_events(run, after, limit) or []
 
     async def watch(self, run: str, tenant: str, after: str | None) -> AsyncIterator[Json]:
         """Yield events after a cursor, then live ones, until the run's end. Raises NotFound, InvalidRequest.
@@ -177,8 +172,10 @@ class RunService:
                     yield event
                     if event["type"] in RUN_ENDS:
                         return
-                if (await self._parts.store.run(run)).status in ENDED and not await self._past(run, seen, 1):
-                    return
+                if (await self._parts.store.run(run)).status in ENDED:
+                    if not await self._past(run, seen, 1):
+                        return
+                    continue
                 async for event in self._follow(subscription, seen):
                     seen = event.get("id", seen)
                     yield event

@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import sys
@@ -42,7 +43,8 @@ def main() -> None:
     try:
         uvloop.run(serve(settings))
     except SpindleError as error:
-        sys.exit(f"spindle-worker: {error}")
+        print(f"spindle-worker: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
 
 
 async def serve(settings: WorkerSettings) -> None:
@@ -119,6 +121,7 @@ def _warm_up() -> None:
     """Import what the first picture needs while nobody waits for it."""
     if importlib.util.find_spec("torch") is None:
         return
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it would tell at import that torchvision is not here
     importlib.import_module("diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion")
     quiet()
 

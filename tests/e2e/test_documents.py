@@ -1,0 +1,124 @@
+"""What README and the reference show works as it stands there: their blocks are cut out and run."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from support.cluster import finished, running
+from support.redis_server import RedisServer
+
+ROOT = Path(__file__).resolve().parents[2]
+ADDRESS = "http://127.0.0.1:8420"
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+def containing(page: str, language: str, part: str) -> str:
+    (found,) = [block for block in blocks(page, language) if part in block]
+    return found
+
+
+def workflows(page: str) -> list[Any]:
+    documents = [json.loads(block) for block in blocks(page, "json") if '"spindle.workflow/v1"' in block]
+    assert documents
+    return documents
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("documents")
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    (folder / "shout.py").write_text(containing("README.md", "python", "@node"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def url(folder: Path, redis_server: RedisServer) -> Iterator[str]:
+    with running(folder, redis_server, SPINDLE_NODES=str(folder / "shout.py")) as (_, (url,)):
+        yield url
+
+
+def run(folder: Path, url: str, *command: str) -> str:
+    env = os.environ | {"SPINDLE_URL": url}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def spindle(folder: Path, url: str, line: str) -> str:
+    """Run a line of README that begins with `./dev spindle`."""
+    command = line.strip().replace("./dev spindle", str(Path(sys.executable).parent / "spindle"))
+    return run(folder, url, "sh", "-c", command)
+
+
+def test_the_first_picture_and_its_repetition(folder: Path, url: str) -> None:
+    spindle(folder, url, containing("README.md", "sh", "-o star.png"))
+    assert (folder / "star.png").read_bytes().startswith(PNG)
+    spindle(folder, url, containing("README.md", "sh", "-o again.png"))
+    pictures = [pixels(folder / name) for name in ("star.png", "again.png")]
+    assert pictures[0] == pictures[1]
+
+
+def pixels(path: Path) -> bytes:
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return picture.tobytes()
+
+
+def test_the_curl_line(folder: Path, url: str) -> None:
+    line = containing("README.md", "sh", "curl -s").replace(ADDRESS, url)
+    accepted = json.loads(run(folder, url, "sh", "-c", line))
+    record = httpx.get(f"{url}/api/v1/runs/{accepted['id']}", params={"wait": "60s"}, timeout=70).json()
+    assert record["status"] == "completed"
+    content = httpx.get(f"{url}/api/v1/artifacts/{record['outputs']['image']['digest']}/content").content
+    assert content.startswith(PNG)
+
+
+def test_the_python_program(folder: Path, url: str) -> None:
+    program = containing("README.md", "python", "asyncio.run").replace(ADDRESS, url)
+    said = run(folder, url, sys.executable, "-c", program)
+    assert "run.completed" in said
+    assert (folder / "ring.png").read_bytes().startswith(PNG)
+
+
+async def test_the_node_of_ones_own(url: str) -> None:
+    nodes = {"shout": {"type": "text.shout@1", "inputs": {"text": "hello"}}}
+    document = {"schema": "spindle.workflow/v1", "nodes": nodes, "outputs": {"text": {"$from": "shout.text"}}}
+    assert (await finished(url, document))["outputs"] == {"text": "HELLO!"}
+
+
+@pytest.mark.parametrize("document", workflows("docs/workflow.md"), ids=lambda document: document["name"])
+async def test_a_workflow_of_the_reference(url: str, document: dict[str, Any]) -> None:
+    record = await finished(url, document)
+    assert record["status"] == "completed"
+    assert record["outputs"].keys() == document["outputs"].keys()
+
+
+@pytest.mark.parametrize("name", ["poster", "grid", "hello"])
+async def test_an_example(url: str, name: str) -> None:
+    document = json.loads((ROOT / "examples" / f"{name}.json").read_text())
+    assert (await finished(url, document))["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    "page", [p.relative_to(ROOT) for p in (ROOT / "docs").rglob("*.md")] + [Path("README.md")], ids=str
+)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = (ROOT / page).read_text()
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
+    missing = [link for link in links if not (ROOT / page).parent.joinpath(link).exists()]
+    assert not missing
