@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from support.redis_server import RedisServer
 
 from spindle_common.queue import Queue, connect
+from support.redis_server import RedisServer
 
 
 @pytest.fixture(scope="session")

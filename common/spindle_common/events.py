@@ -118,6 +118,7 @@ class Hub:
         self._watchers: dict[str, set[Subscription]] = {}
         self._confirmed: dict[str, asyncio.Event] = {}
         self._wanted = asyncio.Event()
+        self._sending = asyncio.Lock()
 
     async def open(self, run: str, room: int = 256) -> Subscription:
         """Subscribe to a run; returns once Redis has confirmed it, so that a range after it misses nothing."""
@@ -127,7 +128,8 @@ class Hub:
         confirmed = self._confirmed.setdefault(run, asyncio.Event())
         try:
             if first:
-                await away(self._pubsub.subscribe(keys.live(run)))
+                async with self._sending:  # several first commands at once would each open a connection
+                    await away(self._pubsub.subscribe(keys.live(run)))
                 self._wanted.set()
             async with asyncio.timeout(5):
                 await confirmed.wait()
@@ -150,8 +152,9 @@ class Hub:
 
     async def _unsubscribe(self, run: str) -> None:
         with contextlib.suppress(Unavailable):
-            if run not in self._watchers:
-                await away(self._pubsub.unsubscribe(keys.live(run)))
+            async with self._sending:
+                if run not in self._watchers:
+                    await away(self._pubsub.unsubscribe(keys.live(run)))
 
     async def run(self) -> None:
         """Deliver messages until cancelled; after an interruption subscribe anew and tell every watcher."""

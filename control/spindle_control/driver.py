@@ -17,7 +17,7 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 from spindle_common.problems import Crashed, SpindleError, Unavailable
 from spindle_common.queue import DriveReader
@@ -43,12 +43,13 @@ class Driver:
         self._parts, self._planner, self._url = parts, planner, redis_url
         self._drives: dict[str, Drive] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._reserved: set[str] = set()
         self._rounds: dict[str, float] = {}
 
     @property
     def has_room(self) -> bool:
         """Whether another run may be driven here."""
-        return len(self._tasks) < self._parts.settings.max_driven_runs
+        return len(self._tasks) + len(self._reserved) < self._parts.settings.max_driven_runs
 
     @property
     def silence(self) -> float:
@@ -90,6 +91,15 @@ class Driver:
             await asyncio.sleep(seconds)
 
     # Starting ------------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def reserve(self, run: str) -> Iterator[None]:
+        """Keep our own reconciler from adopting a run between its row's being written and its being started."""
+        self._reserved.add(run)
+        try:
+            yield
+        finally:
+            self._reserved.discard(run)
 
     def start(self, row: RunRow, *, fresh: bool) -> None:
         """Drive a run that is ours in row and hash; a fresh one has nothing in its ledger yet."""
@@ -170,7 +180,7 @@ class Driver:
                 drive.lost()
         live = await self._parts.queue.live_controls()
         for row in await self._parts.store.open_runs():
-            if row.id in self._tasks or row.owner in live - {self.owner}:
+            if row.id in self._tasks or row.id in self._reserved or row.owner in live - {self.owner}:
                 continue
             if row.status == "running" or (row.status == "queued" and self.has_room):
                 await self.adopt(await self._parts.store.run(row.id))

@@ -180,5 +180,3 @@ class Registry:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
-
-

@@ -46,8 +46,9 @@ class RunService:
         if not driven and await self._parts.queue.waiting_count() >= self._parts.settings.max_queued_runs:
             raise TooManyRequests("as many runs wait as are allowed to", retry_after=5.0)
         row = self._new_row(tenant, body, accepted, inputs, driven=driven, traceparent=traceparent)
-        await open_run(self._parts.queue, row, accepted.planned)
-        return await self._keep(row, body, idempotency_key)
+        with self._driver.reserve(row.id):
+            await open_run(self._parts.queue, row, accepted.planned)
+            return await self._keep(row, body, idempotency_key)
 
     def _new_row(
         self, tenant: str, body: Json, accepted: Accepted, inputs: Json, *, driven: bool, traceparent: str | None

@@ -25,7 +25,9 @@ class ControlSettings(CommonSettings):
     max_upload_bytes: int = Field(64 * MIB, ge=1024, description="Largest uploaded artifact.")
     max_nodes: int = Field(2000, ge=1, description="Most nodes in a workflow, bodies included.")
     max_depth: int = Field(16, ge=1, description="Deepest nesting of bodies.")
-    fuse_chains: bool = Field(True, description="Fuse linear chains into one task; off: a task a node, easier to watch.")
+    fuse_chains: bool = Field(
+        True, description="Fuse linear chains into one task; off: a task a node, easier to watch."
+    )
     max_driven_runs: int = Field(256, ge=1, description="Runs that one control drives at once; more stay queued.")
     max_queued_runs: int = Field(10_000, ge=1, description="Runs that may wait; beyond it submissions get 429.")
     max_sockets: int = Field(2000, ge=1, description="WebSockets and event streams open at once.")

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -123,7 +123,8 @@ async def skewed(url: str) -> Json:
 
 async def floor(url: str, count: int = 2000) -> Json:
     """XADD -> XREADGROUP -> reply between two clients of one process: what no queue on Redis Streams can undercut."""
-    ask, answer = connect(url, blocking=True), connect(url, blocking=True)
+    ask: Any = connect(url, blocking=True)
+    answer: Any = connect(url, blocking=True)
     await ask.xgroup_create("floor:in", "g", "0", mkstream=True)
 
     async def serve() -> None:
@@ -200,7 +201,7 @@ def _seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-Row = Callable[[str], Awaitable[Json]]
+Row = Callable[[str], Coroutine[Any, Any, Json]]
 ROWS: dict[str, Row] = {
     "one_node": lambda url: latency(url, chain(1), 200),
     "chain_10_fused": lambda url: latency(url, chain(10), 100),
@@ -234,9 +235,9 @@ def measure(wanted: set[str]) -> Json:
                 found["imports_seconds"] = uvloop.run(imports())
             for table, settings in ((ROWS, QUIET), (ONE_BY_ONE, QUIET | {"SPINDLE_FUSE_CHAINS": "false"})):
                 if rows := rows_of(table):
-                    with running(Path(folder), redis, **settings) as (_, (url,)):
+                    with running(Path(folder), redis, 1, 1, **settings) as (_, (url,)):
                         time.sleep(8)  # the worker warms torch up beside the first runs
-                        found |= {name: uvloop.run(row(url)) for name, row in rows.items()}  # type: ignore[arg-type]
+                        found |= {name: uvloop.run(row(url)) for name, row in rows.items()}
         finally:
             redis.stop()
     return found

@@ -7,12 +7,13 @@ from typing import Any
 
 import jsonschema
 import pytest
+from pydantic import BaseModel
 from referencing import Registry, Resource
 
 from spindle_common import contracts
 
 GOLDEN = Path(__file__).parent / "golden"
-MODELS = {
+MODELS: dict[str, type[BaseModel]] = {
     "artifact": contracts.Artifact,
     "event": contracts.Event,
     "manifest": contracts.Manifest,

@@ -11,7 +11,14 @@ from spindle_common.events import from_entry
 from spindle_common.problems import Crashed
 from spindle_common.queue import NodeEnd, Offer, Queue, Right, compact, outcome_text
 
-FIELDS = {"tenant": "default", "priority": 0, "workflow": "{}", "inputs": "{}", "plan": "{}", "traceparent": ""}
+FIELDS: dict[str, str | int] = {
+    "tenant": "default",
+    "priority": 0,
+    "workflow": "{}",
+    "inputs": "{}",
+    "plan": "{}",
+    "traceparent": "",
+}
 CRASHED = Crashed().problem()
 LEASE = 30.0
 
@@ -41,8 +48,12 @@ def done(path: str, value: object = 1) -> NodeEnd:
     return NodeEnd(path, outcome_text("completed", outputs=outputs), compact({"outputs": outputs}))
 
 
+async def rows(queue: Queue, key: str) -> list[Any]:
+    return list(await queue.client.xrange(key) or [])
+
+
 async def history(queue: Queue, run: str = "r1") -> list[dict[str, Any]]:
-    return [from_entry(run, entry, fields) for entry, fields in await queue.client.xrange(keys.events(run))]
+    return [from_entry(run, entry, fields) for entry, fields in await rows(queue, keys.events(run))]
 
 
 async def quiet(queue: Queue) -> None:
@@ -248,5 +259,5 @@ async def test_empty_lists_survive_the_scripts(queue: Queue) -> None:
     value = {"list": [], "object": {}, "text": '"status":"failed"', "number": 1e300}
     await queue.commit(right, [done("a", value)], last=True)
     assert (await queue.ledger(run))["a"]["outputs"]["value"] == value
-    (entry,) = await queue.client.xrange(keys.drive("c1"))
+    (entry,) = await rows(queue, keys.drive("c1"))
     assert json.loads(entry[1]["outcomes"])["a"]["outputs"]["value"] == value

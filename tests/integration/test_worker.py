@@ -12,7 +12,14 @@ from spindle_common.queue import Offer, Queue, compact, connect
 from support.cluster import Cluster
 from support.redis_server import RedisServer
 
-FIELDS = {"tenant": "default", "priority": 0, "workflow": "{}", "inputs": "{}", "plan": "{}", "traceparent": ""}
+FIELDS: dict[str, str | int] = {
+    "tenant": "default",
+    "priority": 0,
+    "workflow": "{}",
+    "inputs": "{}",
+    "plan": "{}",
+    "traceparent": "",
+}
 
 
 @pytest.fixture(scope="module")

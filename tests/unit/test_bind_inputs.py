@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -110,7 +111,7 @@ def test_the_prefix_says_where_they_stand():
     assert caught.value.errors[0].pointer == "/runs/0/inputs/name"
 
 
-VALUES = st.none() | st.integers() | st.floats() | st.text() | st.just([{}])
+VALUES: Any = st.none() | st.integers() | st.floats() | st.text() | st.just([{}])
 
 
 @given(st.dictionaries(st.sampled_from([*SPECS, "other"]), VALUES))

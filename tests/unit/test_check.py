@@ -4,6 +4,7 @@ import copy
 import math
 import time
 import tracemalloc
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -58,7 +59,7 @@ def test_checking_changes_nothing():
 
 
 ONE_NODE = {"a": noop()}
-SCHEMA_MISTAKES = [
+SCHEMA_MISTAKES: Any = [
     ([], "", "wrong-type"),
     (None, "", "wrong-type"),
     ({"nodes": ONE_NODE}, "", "missing-key"),
@@ -68,7 +69,7 @@ SCHEMA_MISTAKES = [
     (workflow(ONE_NODE, name="Not A Name"), "/name", "bad-value"),
     (workflow(ONE_NODE, on_failure="explode"), "/on_failure", "bad-value"),
     (workflow({}), "/nodes", "bad-value"),
-    (workflow([]), "/nodes", "wrong-type"),
+    (workflow([]), "/nodes", "wrong-type"),  # type: ignore[arg-type]
     (workflow({"a": 3}), "/nodes/a", "wrong-type"),
     (workflow({"a": {}}), "/nodes/a", "missing-key"),
     (workflow({"A": noop()}), "/nodes/A", "bad-id"),
@@ -319,7 +320,7 @@ def test_own_definitions_are_taken():
 
 
 def nested(depth):
-    value = 1
+    value: Any = 1
     for _ in range(depth):
         value = [value]
     return value

@@ -171,6 +171,6 @@ def test_the_reader_sees_every_variable_that_the_library_sees(parts):
     except ExpressionError as error:
         refused = str(error)
     else:
-        assert {root.partition(".")[0] for root in expression.roots} == set(expression.program.variables())
+        assert {root.partition(".")[0] for root in expression.roots} == set(expression.program.variables())  # type: ignore[attr-defined]
         return
     assert "told apart" not in refused

@@ -197,7 +197,8 @@ def assert_copies(tasks, vertices):
 
 
 def assert_all_end(tasks, vertices):
-    done, waiting = set(), list(tasks)
+    done: set[int] = set()
+    waiting = list(tasks)
     while waiting:
         ready = [task for task in waiting if outside(task, vertices) <= done]
         assert ready, "some task can always run"

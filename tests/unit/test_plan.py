@@ -97,7 +97,7 @@ def test_the_digest_is_of_everything_that_matters():
     made = planned(POSTER)
     assert planned(json.loads(json.dumps(POSTER))).digest == made.digest
     other_queue = catalog(live=("cpu",))
-    other_model = catalog(models=CATALOG.models | {"tiny": CATALOG.models["large"]})
+    other_model = catalog(models={**CATALOG.models, "tiny": CATALOG.models["large"]})
     assert len({made.digest, planned(POSTER, other_queue).digest, planned(POSTER, other_model).digest}) == 3
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from spindle_control.compiler.types import clash, describe
@@ -91,7 +93,7 @@ def test_what_never_fits_is_told(given, wanted):
 
 
 def test_unions_in_unions_end():
-    deep = TEXT
+    deep: dict[str, Any] = TEXT
     for _ in range(40):
         deep = {"anyOf": [deep, deep, deep], "allOf": [deep, deep]}
     clash(deep, deep)

@@ -66,4 +66,3 @@ async def crash(inputs: AnyInputs, ctx: Context) -> AnyOutputs:
     del inputs, ctx
     os.kill(os.getpid(), signal.SIGKILL)
     return AnyOutputs()
-
