@@ -18,6 +18,7 @@ from spindle_common.events import START, read_events
 from spindle_common.graph import Board, walk
 from spindle_common.problems import StateLost, Unavailable
 from spindle_common.queue import Queue, compact
+from spindle_common.stopping import stop
 from spindle_common.values import Outcome, Scope, resolve_outputs
 from spindle_control import metrics
 from spindle_control.dispatch import Dispatcher, Fenced, body, skip_ends, undispatchable
@@ -93,9 +94,7 @@ class Drive:
             waited: set[asyncio.Future[Any]] = {walking, self._interrupted}
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            if not walking.done():
-                walking.cancel()
-            await asyncio.gather(walking, return_exceptions=True)
+            await stop([walking])
         answer = self._answer(walking)
         if answer == "stale":
             log.info("another control drives this run now", extra={"run": self.row.id})

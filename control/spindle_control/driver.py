@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 from spindle_common.problems import Crashed, SpindleError, Unavailable
 from spindle_common.queue import DriveReader
+from spindle_common.stopping import stop
 from spindle_control import metrics
 from spindle_control.drive import Drive, Ending, Parts, archive
 from spindle_control.opening import open_run, planned_of
@@ -62,20 +63,23 @@ class Driver:
 
     async def run(self) -> None:
         """Run every loop until cancelled; then let others have our runs at once."""
+        beat = self._parts.settings.control_beat_seconds
+        work = (
+            self._every("beat", beat, self._beat),
+            self._every("sweep", _SWEEP_SECONDS, self._sweep),
+            self._every("fill", _FILL_SECONDS, self._fill),
+            self._every("reconcile", _RECONCILE_SECONDS, self._reconcile),
+            self._wakes(),
+        )
+        loops = [asyncio.create_task(each) for each in work]
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._every("beat", self._parts.settings.control_beat_seconds, self._beat))
-                group.create_task(self._every("sweep", _SWEEP_SECONDS, self._sweep))
-                group.create_task(self._every("fill", _FILL_SECONDS, self._fill))
-                group.create_task(self._every("reconcile", _RECONCILE_SECONDS, self._reconcile))
-                group.create_task(self._wakes())
+            await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            await stop(loops)
             await self._leave()
 
     async def _leave(self) -> None:
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await stop(list(self._tasks.values()))
         with contextlib.suppress(Unavailable):
             await self._parts.queue.control_beat(self.owner, -1.0)
 

@@ -16,6 +16,7 @@ from spindle_common.digests import digest
 from spindle_common.events import RUN_ENDS, START, Hub, Interrupted, Lagging, cursor, read_events, rfc3339
 from spindle_common.problems import InvalidInputs, InvalidRequest, TooManyRequests, mistake
 from spindle_common.queue import compact
+from spindle_common.stopping import stop
 from spindle_control.compiler import bind_inputs
 from spindle_control.drive import Parts, archive
 from spindle_control.driver import Driver
@@ -106,9 +107,11 @@ class RunService:
         """Return the run's record; with `wait` once it has ended, or after so many seconds. Raises NotFound."""
         row = await self._parts.store.run(run, tenant)
         if wait > 0 and row.status not in ENDED:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._ended(run, tenant)
+            waiting = asyncio.ensure_future(self._ended(run, tenant))
+            try:
+                await asyncio.wait({waiting}, timeout=wait)
+            finally:
+                await stop([waiting])
             row = await self._parts.store.run(run, tenant)
         return await self._live_record(row)
 

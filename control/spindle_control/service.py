@@ -10,6 +10,7 @@ from spindle_common.artifacts import ArtifactStore, open_store
 from spindle_common.events import Hub
 from spindle_common.problems import Unavailable
 from spindle_common.queue import Queue, away, connect
+from spindle_common.stopping import stop
 from spindle_control import metrics
 from spindle_control.api_keys import ApiKeys
 from spindle_control.drive import Parts
@@ -74,9 +75,7 @@ async def open_services(settings: ControlSettings) -> AsyncIterator[Services]:
         try:
             yield services
         finally:
-            for loop in loops:
-                loop.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
+            await stop(loops)
     finally:
         await store.close()
         await hub.close()

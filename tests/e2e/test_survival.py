@@ -8,8 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
+from spindle_common import keys
+from spindle_common.queue import connect
 from spindle_control.client import Client
-from support.cluster import running, workflow
+from support.cluster import Cluster, Process, running, workflow
 from support.redis_server import RedisServer
 
 
@@ -30,16 +32,22 @@ def fresh_redis(tmp_path: Path) -> Any:
     server.stop()
 
 
+async def holder(cluster: Cluster, task: str) -> Process:
+    """The worker process that has a task now."""
+    client = connect(cluster.redis.url)
+    name = await client.hget(keys.task(task), "worker")
+    await client.aclose()
+    (process,) = [p for p in cluster.processes if f"worker {name}:" in p.log.read_text()]
+    return process
+
+
 async def test_a_killed_workers_task_is_done_by_another(tmp_path: Path, fresh_redis: RedisServer) -> None:
-    with running(tmp_path, fresh_redis, workers=1) as (cluster, (url,)):
-        first = cluster.processes[0]
+    with running(tmp_path, fresh_redis, workers=2) as (cluster, (url,)):
         async with Client(url) as client:
             run = await client.submit(workflow({"a": sleeper(1.5, value=1), "b": sleeper(0, in0={"$from": "a.value"})}))
             await started(client, run["id"], "a")
-            cluster.worker()
-            cluster.ready(url, 2)
+            (await holder(cluster, f"{run['id']}/a")).kill()
             killed = time.monotonic()
-            first.kill()
             ended = await client.wait(run["id"])
         assert ended["status"] == "completed"
         assert ended["nodes"]["a"]["attempt"] == 2

@@ -7,7 +7,6 @@ the task is given back with the node's error counted. Whoever lost its right (le
 """
 
 import asyncio
-import contextlib
 import json
 import logging
 import threading
@@ -21,6 +20,7 @@ from spindle_common.artifacts import ArtifactStore
 from spindle_common.graph import Board, walk
 from spindle_common.problems import BadInput, NodeFailed, SpindleError, TimedOut
 from spindle_common.queue import NodeEnd, Queue, Right, Taken, compact, outcome_text
+from spindle_common.stopping import stop
 from spindle_common.telemetry import current_trace
 from spindle_common.values import ENDED, Outcome, Scope, Skip, decide
 from spindle_worker import calling, metrics
@@ -77,8 +77,8 @@ class Attempt:
 
     def cancel(self) -> None:
         """Stop as soon as the nodes notice; nothing more is committed."""
-        for stop in self._stops:
-            stop.set()
+        for each in self._stops:
+            each.set()
         if not self._unwanted.done():
             self._unwanted.set_result(None)
 
@@ -102,9 +102,9 @@ class Attempt:
         try:
             await asyncio.wait({walking, self._unwanted, self._stalled}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            walking.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
+            if walking.done():
                 await walking
+            await stop([walking])
         if self._unwanted.done():
             return "unwanted"
         if self._held:

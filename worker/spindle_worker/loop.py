@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 
 from spindle_common.problems import Unavailable
 from spindle_common.queue import EntryWatch, Right, StopWatch, Taken
+from spindle_common.stopping import stop
 from spindle_worker import metrics
 from spindle_worker.attempt import Attempt, Equipment
 from spindle_worker.settings import WorkerSettings
@@ -61,9 +62,7 @@ class Worker:
         ]
         await self._stopping.wait()
         await self._drain()
-        for loop in loops:
-            loop.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
+        await stop(loops)
         with contextlib.suppress(Unavailable):
             await self._queue.unregister(self.name)
 
@@ -82,12 +81,11 @@ class Worker:
         if running:
             log.info("waiting for %d tasks to end", len(running))
             await asyncio.wait(running, timeout=self._settings.drain_seconds)
-        for attempt, task in list(self._attempts.items()):
+        for attempt in list(self._attempts):
             attempt.cancel()
             with contextlib.suppress(Unavailable):
                 await self._queue.give_back(attempt.right, "drain", 0.0)
-            task.cancel()
-        await asyncio.gather(*self._attempts.values(), return_exceptions=True)
+        await stop(list(self._attempts.values()))
 
     # Taking --------------------------------------------------------------------------------------------------------
 
