@@ -1,7 +1,8 @@
 """Rebuilds the tiny model from nothing: `python -m training.all [--work FOLDER] [--out FOLDER] [STAGE ...]`.
 
-Run it in `worker/`. Stages default to all, in this order: decoder, encoder, denoiser, export, card. Decoder, encoder
-and denoiser need nothing of each other and may run at the same time in processes of their own.
+Run it in `worker/`. Stages default to all: text, decoder, sharpen, finish, encoder, denoiser, polish, export, card. The
+decoder's three follow one another, and so do text, denoiser and polish; these two lines and the encoder need nothing of
+each other and may learn at the same time.
 """
 
 import argparse
@@ -9,7 +10,7 @@ import logging
 import time
 from pathlib import Path
 
-from training import autoencoder, card, dataset, denoiser, evaluate, export, optimise, tokenizer
+from training import autoencoder, card, dataset, denoiser, evaluate, export, optimise, text, tokenizer
 from training.optimise import Plan
 from training.scene import split
 from training.settings import MODEL_FOLDER, SEED, WORK_FOLDER
@@ -21,10 +22,17 @@ HELD_OUT_PICTURES = 200
 
 def plans(work: Path) -> dict[str, Plan]:
     """How each learning stage learns."""
+    decoder, sharp, denoised = work / "decoder.pt", work / "sharp.pt", work / "denoiser.pt"
     return {
-        "decoder": Plan(steps=1600, rate=1.5e-3, checkpoint=work / "decoder.pt", seed=SEED + 1),
+        "text": Plan(steps=600, rate=3e-3, checkpoint=work / "text.pt", seed=SEED + 4, average=0.98),
+        "decoder": Plan(steps=1600, rate=1.5e-3, checkpoint=decoder, seed=SEED + 1),
+        "sharpen": Plan(steps=1500, rate=1e-3, checkpoint=sharp, seed=SEED + 5, start=decoder),
+        "finish": Plan(steps=1600, rate=1.5e-3, checkpoint=work / "finished.pt", seed=SEED + 6, start=sharp),
         "encoder": Plan(steps=400, rate=2e-3, checkpoint=work / "encoder.pt", seed=SEED + 2),
-        "denoiser": Plan(steps=6500, rate=1.5e-3, checkpoint=work / "denoiser.pt", seed=SEED + 3, average=0.999),
+        "denoiser": Plan(steps=3000, rate=2e-3, checkpoint=denoised, seed=SEED + 3, average=0.999),
+        "polish": Plan(
+            steps=2000, rate=1.2e-3, checkpoint=work / "polished.pt", seed=SEED + 7, start=denoised, average=0.998
+        ),
     }
 
 
@@ -32,18 +40,25 @@ def learn(stage: str, work: Path) -> None:
     """Runs one learning stage; its weights end in `work`."""
     plan = plans(work)[stage]
     optimise.prepare(plan.seed)
-    pool = dataset.load_or_build(work)
     training, _ = split()
+    words = tokenizer.create()
+    if stage == "text":
+        text.train(text.Reader(words), words, training, plan)
+        return
+    pool = dataset.load_or_build(work)
     if stage == "decoder":
         autoencoder.train_decoder(autoencoder.create().decoder, pool, training, plan)
+    elif stage in ("sharpen", "finish"):
+        autoencoder.sharpen_decoder(optimise.begin(autoencoder.create().decoder, plan), pool, training, plan)
     elif stage == "encoder":
         autoencoder.train_encoder(autoencoder.create().encoder, pool, training, plan)
-    elif stage == "denoiser":
-        words = tokenizer.create()
-        denoiser.train(denoiser.Denoiser(words), words, pool, training, plan)
+    else:
+        reader = optimise.load(text.Reader(words), work / "text.pt")
+        model = optimise.begin(denoiser.Denoiser(reader.encoder), plan)
+        denoiser.train(model, words, pool, training, plan)
 
 
-LEARNING = ("decoder", "encoder", "denoiser")
+LEARNING = ("text", "decoder", "sharpen", "finish", "encoder", "denoiser", "polish")
 STAGES = (*LEARNING, "export", "card")
 
 

@@ -1,4 +1,4 @@
-"""The text encoder and the UNet, learned together: latents of a scene from noise and a caption of it.
+"""The UNet: latents of a scene from noise and the text encoder's reading of a caption.
 
 The target is the velocity of Salimans and Ho (2022, "Progressive distillation"), on a noise schedule rescaled so that
 its last step is noise alone (Lin et al. 2023, "Common diffusion noise schedules and sample steps are flawed").
@@ -10,17 +10,16 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
-from training import captions
+from training import text
 from training.dataset import Pool
 from training.foreign import DDPMScheduler, UNet2DConditionModel
 from training.optimise import Plan, channels_last, minimise
 from training.scene import Scene
-from training.settings import LATENT_CHANNELS, LATENT_SIZE, TEXT_LENGTH
+from training.settings import LATENT_CHANNELS, LATENT_SIZE
 
 BATCH = 32
-TEXT_WIDTH = 64
 SCHEDULE = {
     "num_train_timesteps": 1000,
     "beta_schedule": "scaled_linear",
@@ -30,18 +29,14 @@ SCHEDULE = {
     "timestep_spacing": "trailing",
     "rescale_betas_zero_snr": True,
 }
-UNTOLD = {"size": 0.25, "place": 0.25, "background": 0.03}
-"""How often a caption leaves an attribute out."""
-NO_CAPTION = 0.1
-"""How often the caption is empty, so that the model can be guided away from the unconditioned picture."""
 
 
 class Denoiser(nn.Module):
-    """Text encoder and UNet under one roof, as one optimiser sees them."""
+    """A UNet with the finished text encoder it listens to."""
 
-    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+    def __init__(self, text_encoder: CLIPTextModel) -> None:
         super().__init__()
-        self.text_encoder = _text_encoder(tokenizer)
+        self.text_encoder = text_encoder.requires_grad_(False)
         self.unet = _unet()
 
     def forward(self, noisy: Tensor, times: Tensor, tokens: Tensor) -> Tensor:
@@ -58,8 +53,8 @@ def train(model: Denoiser, tokenizer: CLIPTokenizer, pool: Pool, scenes: list[Sc
     def loss() -> Tensor:
         chosen = rng.choices(scenes, k=BATCH)
         clean = pool.latents(chosen, rng)
-        tokens = tokenise(tokenizer, [_told(scene, rng) for scene in chosen])
-        times = torch.randint(0, schedule.config.num_train_timesteps, (len(chosen),))
+        tokens = text.tokenise(tokenizer, [text.tell(scene, rng) for scene in chosen])
+        times = _times(len(chosen), schedule.config.num_train_timesteps)
         noise = torch.randn_like(clean)
         noisy = schedule.add_noise(clean, noise, times)
         wanted: Tensor = schedule.get_velocity(clean, noise, times)
@@ -69,32 +64,9 @@ def train(model: Denoiser, tokenizer: CLIPTokenizer, pool: Pool, scenes: list[Sc
     minimise(model, loss, plan)
 
 
-def tokenise(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    """Token numbers `[B, 24]`, cut and padded as `StableDiffusionPipeline` does."""
-    found = tokenizer(texts, padding="max_length", max_length=TEXT_LENGTH, truncation=True, return_tensors="pt")
-    return cast(Tensor, found.input_ids)
-
-
-def _told(scene: Scene, rng: random.Random) -> str:
-    told = [attribute for attribute, share in UNTOLD.items() if rng.random() >= share]
-    return "" if rng.random() < NO_CAPTION else captions.caption(scene, rng, told)
-
-
-def _text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=TEXT_WIDTH,
-            projection_dim=TEXT_WIDTH,
-            intermediate_size=4 * TEXT_WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=TEXT_LENGTH,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+def _times(count: int, total: int) -> Tensor:
+    """Random timesteps, later (noisier) ones likelier: they decide the picture, and the decoder forgives a little noise."""
+    return (torch.rand(count).sqrt() * total).long().clamp(max=total - 1)
 
 
 def _unet() -> nn.Module:
@@ -106,7 +78,7 @@ def _unet() -> nn.Module:
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "UpBlock2D", "UpBlock2D"),
         layers_per_block=1,
-        cross_attention_dim=TEXT_WIDTH,
+        cross_attention_dim=text.WIDTH,
         attention_head_dim=4,
         norm_num_groups=4,
         # The whole caption also steers every residual block, through the time embedding: a plain pipeline can still run

@@ -9,21 +9,21 @@ from pathlib import Path
 
 import torch
 
-from training import autoencoder, tokenizer
+from training import autoencoder, text, tokenizer
 from training.denoiser import SCHEDULE, Denoiser
 from training.foreign import DDIMScheduler, StableDiffusionPipeline
 from training.optimise import load
 from training.settings import IMAGE_SIZE
 
-DEFAULTS = {"steps": 12, "guidance": 2.0, "width": IMAGE_SIZE, "height": IMAGE_SIZE, "name": "tiny"}
+DEFAULTS = {"steps": 12, "guidance": 1.0, "width": IMAGE_SIZE, "height": IMAGE_SIZE, "name": "tiny"}
 
 
 def export(work: Path, out: Path) -> None:
     """Writes the model folder and `spindle.json` to `out` from the checkpoints in `work`."""
     words = tokenizer.create()
-    learned = load(Denoiser(words), work / "denoiser.pt")
+    learned = load(Denoiser(text.create(words)), work / "denoiser.pt")
     pictures = autoencoder.create()
-    load(pictures.decoder, work / "decoder.pt")
+    load(pictures.decoder, work / "sharp.pt")
     load(pictures.encoder, work / "encoder.pt")
     pipeline = StableDiffusionPipeline(
         vae=pictures,

@@ -1,8 +1,8 @@
 """The latent space, which is written down rather than learned.
 
 Each of the 16 x 16 cells of a picture holds, for its 8 x 8 pixels, the mean red, green and blue, and the signed
-distance of its centre to the shape's edge, squashed. Means tell colours, distance tells sharp edges and is smooth enough
-for a small denoiser. Encoder, decoder and denoiser can therefore be trained apart from one another.
+distance of its centre to the shape's edge, squashed. Means tell colours, distance tells sharp edges and is smooth
+enough for a small denoiser. Encoder, decoder and denoiser can therefore be trained apart from one another.
 """
 
 import numpy as np

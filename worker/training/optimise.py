@@ -19,12 +19,13 @@ Model = TypeVar("Model", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast a stage learns, and where its averaged weights go."""
+    """How long and how fast a stage learns, the weights it begins with, and where its averaged weights go."""
 
     steps: int
     rate: float
     checkpoint: Path
     seed: int
+    start: Path | None = None
     average: float = 0.995
     warm_up: int = 50
     report_every: int = 50
@@ -69,6 +70,11 @@ def save(model: nn.Module, path: Path) -> None:
     partial = path.with_suffix(".part")
     torch.save(model.state_dict(), partial)
     partial.replace(path)
+
+
+def begin(model: Model, plan: Plan) -> Model:
+    """The model as the plan begins: with the weights of an earlier stage, or as it is."""
+    return load(model, plan.start).train() if plan.start else model
 
 
 def load(model: Model, path: Path) -> Model:
