@@ -1,8 +1,8 @@
 """Rebuilds the tiny model from nothing: `python -m training.all [--work FOLDER] [--out FOLDER] [STAGE ...]`.
 
-Run it in `worker/`. Stages default to all: text, decoder, sharpen, finish, encoder, denoiser, polish, export, card. The
-decoder's three follow one another, and so do text, denoiser and polish; these two lines and the encoder need nothing of
-each other and may learn at the same time.
+Run it in `worker/`. Stages default to text, decoder, sharpen, encoder, denoiser, export, card, as the shipped weights were
+made. Sharpen follows decoder and denoiser follows text; apart from that these five may learn at the same time. Two more,
+`finish` after sharpen and `polish` after denoiser, go on learning; export takes what they leave where it finds it.
 """
 
 import argparse
@@ -58,13 +58,14 @@ def learn(stage: str, work: Path) -> None:
         denoiser.train(model, words, pool, training, plan)
 
 
-LEARNING = ("text", "decoder", "sharpen", "finish", "encoder", "denoiser", "polish")
+LEARNING = ("text", "decoder", "sharpen", "encoder", "denoiser")
 STAGES = (*LEARNING, "export", "card")
+FURTHER = ("finish", "polish")
 
 
 def run(stage: str, work: Path, out: Path) -> None:
     """Runs one stage, from what earlier ones left in `work`."""
-    if stage in LEARNING:
+    if stage in LEARNING + FURTHER:
         learn(stage, work)
     elif stage == "export":
         export.export(work, out)
@@ -76,7 +77,7 @@ def run(stage: str, work: Path, out: Path) -> None:
 def main() -> None:
     """Runs the stages named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help=", ".join(STAGES))
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=", ".join(STAGES + FURTHER))
     parser.add_argument("--work", type=Path, default=WORK_FOLDER)
     parser.add_argument("--out", type=Path, default=MODEL_FOLDER)
     arguments = parser.parse_args()

@@ -80,13 +80,16 @@ def _around_shapes(pictures: Tensor, codes: Tensor, rng: random.Random) -> tuple
     parts = []
     for picture, code in zip(pictures, codes, strict=True):
         row, column = divmod(int(code[-1].argmax()), code.shape[-1])
-        top, left = (
-            min(max(middle - PART // 2 + rng.randint(-1, 1), 0), code.shape[-1] - PART) for middle in (row, column)
-        )
+        top, left = (_part_start(middle + rng.randint(-1, 1), code.shape[-1]) for middle in (row, column))
         code_part = code[:, top : top + PART, left : left + PART]
         bottom, right = (top + PART) * CELL, (left + PART) * CELL
         parts.append((picture[:, top * CELL : bottom, left * CELL : right], code_part))
     return torch.stack([part[0] for part in parts]), torch.stack([part[1] for part in parts])
+
+
+def _part_start(middle: int, cells: int) -> int:
+    """Where a part about the cell `middle` begins, so that it stays within the picture."""
+    return min(max(middle - PART // 2, 0), cells - PART)
 
 
 def _disturb(codes: Tensor, noise: float = NOISE) -> Tensor:

@@ -65,7 +65,7 @@ def train(model: Denoiser, tokenizer: CLIPTokenizer, pool: Pool, scenes: list[Sc
 
 
 def _times(count: int, total: int) -> Tensor:
-    """Random timesteps, later (noisier) ones likelier: they decide the picture, and the decoder forgives a little noise."""
+    """Random timesteps, later (noisier) ones likelier: they decide the picture; the decoder forgives a little noise."""
     return (torch.rand(count).sqrt() * total).long().clamp(max=total - 1)
 
 
