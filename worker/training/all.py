@@ -1,8 +1,8 @@
 """Rebuilds the tiny model from nothing: `python -m training.all [--work FOLDER] [--out FOLDER] [STAGE ...]`.
 
-Run it in `worker/`. Stages default to text, decoder, sharpen, encoder, denoiser, export, card, as the shipped weights were
-made. Sharpen follows decoder and denoiser follows text; apart from that these five may learn at the same time. Two more,
-`finish` after sharpen and `polish` after denoiser, go on learning; export takes what they leave where it finds it.
+Run it in `worker/`. Stages default to text, decoder, sharpen, encoder, denoiser, export, card, as the shipped weights
+were made. Sharpen follows decoder and denoiser follows text; apart from that these five may learn at the same time. Two
+more, `finish` after sharpen and `polish` after denoiser, go on learning; export takes what they leave if it is there.
 """
 
 import argparse
