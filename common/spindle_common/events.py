@@ -160,11 +160,13 @@ class Hub:
         """Deliver messages until cancelled; after an interruption subscribe anew and tell every watcher."""
         while True:
             await self._wanted.wait()
+            self._wanted.clear()
             try:
                 await self._deliver()
             except Unavailable as error:
                 log.warning("lost the subscribing connection: %s", error)
                 await asyncio.sleep(_RETRY_SECONDS)
+                self._wanted.set()
                 self._interrupted()
 
     async def _deliver(self) -> None:
@@ -179,7 +181,6 @@ class Hub:
                 event = from_live(run, message["data"])
                 for watcher in self._watchers[run]:
                     watcher.put(event)
-        self._wanted.clear()
 
     def _interrupted(self) -> None:
         for watchers in self._watchers.values():

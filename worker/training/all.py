@@ -27,11 +27,11 @@ def plans(work: Path) -> dict[str, Plan]:
         "text": Plan(steps=600, rate=3e-3, checkpoint=work / "text.pt", seed=SEED + 4, average=0.98),
         "decoder": Plan(steps=1600, rate=1.5e-3, checkpoint=decoder, seed=SEED + 1),
         "sharpen": Plan(steps=1500, rate=1e-3, checkpoint=sharp, seed=SEED + 5, start=decoder),
-        "finish": Plan(steps=1600, rate=1.5e-3, checkpoint=work / "finished.pt", seed=SEED + 6, start=sharp),
+        "finish": Plan(steps=1200, rate=1.5e-3, checkpoint=work / "finished.pt", seed=SEED + 6, start=sharp),
         "encoder": Plan(steps=400, rate=2e-3, checkpoint=work / "encoder.pt", seed=SEED + 2),
         "denoiser": Plan(steps=3000, rate=2e-3, checkpoint=denoised, seed=SEED + 3, average=0.999),
         "polish": Plan(
-            steps=2000, rate=1.2e-3, checkpoint=work / "polished.pt", seed=SEED + 7, start=denoised, average=0.998
+            steps=1700, rate=1.2e-3, checkpoint=work / "polished.pt", seed=SEED + 7, start=denoised, average=0.998
         ),
     }
 
