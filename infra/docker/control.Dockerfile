@@ -9,8 +9,8 @@ WORKDIR /src
 COPY requirements/control.txt requirements/control.txt
 COPY common common
 COPY control control
-RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/spindle/bin/pip install --constraint requirements/control.txt ./common ./control "asyncpg==${ASYNCPG}"
+RUN --mount=type=cache,target=/var/cache/pip \
+    /opt/spindle/bin/pip install --cache-dir /var/cache/pip --constraint requirements/control.txt ./common ./control "asyncpg==${ASYNCPG}"
 RUN /opt/spindle/bin/python -c "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is not None)"
 
 FROM docker.io/library/python:${PYTHON}

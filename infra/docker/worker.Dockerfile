@@ -7,14 +7,14 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/spindle
 # First and alone: the largest layer changes least, and nothing else may choose torch's build.
-RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/spindle/bin/pip install --index-url "${TORCH_INDEX}" "torch==${TORCH}"
+RUN --mount=type=cache,target=/var/cache/pip \
+    /opt/spindle/bin/pip install --cache-dir /var/cache/pip --index-url "${TORCH_INDEX}" "torch==${TORCH}"
 WORKDIR /src
 COPY requirements/run.txt requirements/run.txt
 COPY common common
 COPY worker worker
-RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/spindle/bin/pip install --constraint requirements/run.txt ./common "./worker[torch]"
+RUN --mount=type=cache,target=/var/cache/pip \
+    /opt/spindle/bin/pip install --cache-dir /var/cache/pip --constraint requirements/run.txt ./common "./worker[torch]"
 
 FROM docker.io/library/python:${PYTHON}
 LABEL org.opencontainers.image.title="Spindle worker" \

@@ -36,9 +36,9 @@ def fresh_redis(tmp_path: Path) -> Any:
 async def holder(cluster: Cluster, task: str) -> Process:
     """The worker process that has a task now."""
     client = connect(cluster.redis.url)
-    name = await client.hget(keys.task(task), "worker")
+    name: Any = await client.hget(keys.task(task), "worker")
     await client.aclose()
-    (process,) = [p for p in cluster.processes if f"worker {name}:" in p.log.read_text()]
+    (process,) = [p for p in cluster.processes if f"worker {name!s}:" in p.log.read_text()]
     return process
 
 
