@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def run(folder: Path, url: str, *command: str) -> str:
 
 def spindle(folder: Path, url: str, line: str) -> str:
     """Run a line of README that begins with `./dev spindle`."""
-    command = line.strip().replace("./dev spindle", str(Path(sys.executable).parent / "spindle"))
+    command = line.strip().replace("./dev spindle", shlex.quote(str(Path(sys.executable).parent / "spindle")))
     return run(folder, url, "sh", "-c", command)
 
 

@@ -1,8 +1,8 @@
 """Rebuilds the tiny model from nothing: `python -m training.all [--work FOLDER] [--out FOLDER] [STAGE ...]`.
 
-Run it in `worker/`. Stages default to text, decoder, sharpen, encoder, denoiser, export, card, as the shipped weights
-were made. Sharpen follows decoder and denoiser follows text; apart from that these five may learn at the same time. Two
-more, `finish` after sharpen and `polish` after denoiser, go on learning; export takes what they leave if it is there.
+Run it in `worker/`. Stages default to all, as the shipped weights were made: text, decoder, sharpen, finish, encoder,
+denoiser, polish, export, card. The decoder's three follow one another, and so do text, denoiser and polish; these two
+lines and the encoder need nothing of each other and may learn at the same time.
 """
 
 import argparse
@@ -58,14 +58,13 @@ def learn(stage: str, work: Path) -> None:
         denoiser.train(model, words, pool, training, plan)
 
 
-LEARNING = ("text", "decoder", "sharpen", "encoder", "denoiser")
+LEARNING = ("text", "decoder", "sharpen", "finish", "encoder", "denoiser", "polish")
 STAGES = (*LEARNING, "export", "card")
-FURTHER = ("finish", "polish")
 
 
 def run(stage: str, work: Path, out: Path) -> None:
     """Runs one stage, from what earlier ones left in `work`."""
-    if stage in LEARNING + FURTHER:
+    if stage in LEARNING:
         learn(stage, work)
     elif stage == "export":
         export.export(work, out)
@@ -77,7 +76,7 @@ def run(stage: str, work: Path, out: Path) -> None:
 def main() -> None:
     """Runs the stages named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help=", ".join(STAGES + FURTHER))
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=", ".join(STAGES))
     parser.add_argument("--work", type=Path, default=WORK_FOLDER)
     parser.add_argument("--out", type=Path, default=MODEL_FOLDER)
     arguments = parser.parse_args()

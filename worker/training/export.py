@@ -15,15 +15,15 @@ from training.foreign import DDIMScheduler, StableDiffusionPipeline
 from training.optimise import load
 from training.settings import IMAGE_SIZE
 
-DEFAULTS = {"steps": 12, "guidance": 1.0, "width": IMAGE_SIZE, "height": IMAGE_SIZE, "name": "tiny"}
+DEFAULTS = {"steps": 12, "guidance": 2.0, "width": IMAGE_SIZE, "height": IMAGE_SIZE, "name": "tiny"}
 
 
 def export(work: Path, out: Path) -> None:
     """Writes the model folder and `spindle.json` to `out` from the checkpoints in `work`."""
     words = tokenizer.create()
-    learned = load(Denoiser(text.create(words)), _latest(work, "polished.pt", "denoiser.pt"))
+    learned = load(Denoiser(text.create(words)), work / "polished.pt")
     pictures = autoencoder.create()
-    load(pictures.decoder, _latest(work, "finished.pt", "sharp.pt"))
+    load(pictures.decoder, work / "finished.pt")
     load(pictures.encoder, work / "encoder.pt")
     pipeline = StableDiffusionPipeline(
         vae=pictures,
@@ -39,11 +39,6 @@ def export(work: Path, out: Path) -> None:
     for path in weight_files(out).values():
         path.chmod(0o644)
     (out / "spindle.json").write_text(json.dumps(DEFAULTS, indent=2) + "\n")
-
-
-def _latest(work: Path, later: str, earlier: str) -> Path:
-    """The checkpoint of the later stage if that has run."""
-    return work / later if (work / later).exists() else work / earlier
 
 
 def weight_files(model: Path) -> dict[str, Path]:
