@@ -18,6 +18,7 @@ class WorkerProcess:
             "SPINDLE_TEST_NODES": "1",
             "SPINDLE_WORKER_PORT": "0",
             "SPINDLE_DEVICE": "cpu",
+            "SPINDLE_DRAIN_SECONDS": "3",
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
