@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 START = "0-0"
 RUN_ENDS = frozenset({"run.completed", "run.failed", "run.cancelled"})
 _RETRY_SECONDS = 0.5
+_CONFIRM_SECONDS = 20.0
 
 
 class Lagging(Exception):
@@ -131,7 +132,7 @@ class Hub:
                 async with self._sending:  # several first commands at once would each open a connection
                     await away(self._pubsub.subscribe(keys.live(run)))
                 self._wanted.set()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(_CONFIRM_SECONDS):
                 await confirmed.wait()
         except (TimeoutError, Unavailable):
             self.forget(subscription)
