@@ -22,4 +22,5 @@ async def queue(redis_server: RedisServer) -> AsyncIterator[Queue]:
     client = connect(redis_server.url)
     await client.flushall()
     yield Queue(client)
+    await client.flushall()
     await client.aclose()

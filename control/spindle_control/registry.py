@@ -9,6 +9,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from spindle_common import keys
 from spindle_common.contracts import Manifest, ModelInfo, NodeType
 from spindle_common.events import rfc3339
@@ -67,8 +69,10 @@ class Registry:
         live = {}
         for name, mark in current.items():
             text = await away(client.hget(keys.worker(name), "manifest"))
-            if text:
-                live[name] = (mark, Manifest.model_validate_json(text))
+            try:
+                live[name] = (mark, Manifest.model_validate_json(text or "{}"))
+            except ValidationError as error:  # one worker's nonsense must not keep control from starting
+                log.error("worker %s announces no manifest: %d mistakes", name, error.error_count())
         self._live = live
         await self._admit()
         self._rebuild()
