@@ -57,6 +57,11 @@ class Driver:
         """Seconds since the slowest of our loops last went round."""
         return time.monotonic() - min(self._rounds.values(), default=time.monotonic())
 
+    @property
+    def reconciler_age(self) -> float:
+        """Seconds since the reconciler last finished; 0 before its first round."""
+        return time.monotonic() - self._rounds.get("reconcile", time.monotonic())
+
     async def begin(self) -> None:
         """Take our lease, before any run can be ours. Raises Unavailable."""
         await self._parts.queue.control_beat(self.owner, self._parts.settings.control_lease_seconds)

@@ -70,6 +70,7 @@ async def open_services(settings: ControlSettings) -> AsyncIterator[Services]:
             settings, store, artifacts, runs, registry, ApiKeys(settings.keys_file), driver, redis_health
         )
         metrics.driver_progress.set_function(lambda: driver.silence)
+        metrics.reconciler_age.set_function(lambda: driver.reconciler_age)
         await driver.begin()
         loops = [asyncio.create_task(work) for work in (driver.run(), registry.run(), hub.run())]
         try:
