@@ -16,11 +16,19 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def quiet_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A server that no worker or control of another test speaks to."""
+    server = RedisServer(tmp_path_factory.mktemp("quiet"))
+    server.start()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
-async def queue(redis_server: RedisServer) -> AsyncIterator[Queue]:
-    """The task protocol on an emptied server."""
-    client = connect(redis_server.url)
+async def queue(quiet_server: RedisServer) -> AsyncIterator[Queue]:
+    """The task protocol on an emptied server, where nobody but the test takes tasks."""
+    client = connect(quiet_server.url)
     await client.flushall()
     yield Queue(client)
-    await client.flushall()
     await client.aclose()

@@ -1,8 +1,8 @@
 """Rebuilds the tiny model from nothing: `python -m training.all [--work FOLDER] [--out FOLDER] [STAGE ...]`.
 
 Run it in `worker/`. Stages default to all, as the shipped weights were made: text, decoder, sharpen, finish, encoder,
-denoiser, polish, refine, export, card. The decoder's three follow one another, and so do text, denoiser, polish and
-refine; these two lines and the encoder need nothing of each other and may learn at the same time.
+denoiser, polish, refine, settle, export, card. The decoder's three follow one another, and so do text, denoiser,
+polish, refine and settle; these two lines and the encoder need nothing of each other and may learn at the same time.
 """
 
 import argparse
@@ -23,7 +23,7 @@ HELD_OUT_PICTURES = 200
 def plans(work: Path) -> dict[str, Plan]:
     """How each learning stage learns."""
     decoder, sharp, denoised = work / "decoder.pt", work / "sharp.pt", work / "denoiser.pt"
-    polished = work / "polished.pt"
+    polished, refined = work / "polished.pt", work / "refined.pt"
     return {
         "text": Plan(steps=600, rate=3e-3, checkpoint=work / "text.pt", seed=SEED + 4, average=0.98),
         "decoder": Plan(steps=1600, rate=1.5e-3, checkpoint=decoder, seed=SEED + 1),
@@ -33,7 +33,10 @@ def plans(work: Path) -> dict[str, Plan]:
         "denoiser": Plan(steps=3000, rate=2e-3, checkpoint=denoised, seed=SEED + 3, average=0.999),
         "polish": Plan(steps=1700, rate=1.2e-3, checkpoint=polished, seed=SEED + 7, start=denoised, average=0.998),
         "refine": Plan(
-            steps=1200, rate=6e-4, checkpoint=work / "refined.pt", seed=SEED + 8, start=polished, average=0.998
+            steps=1200, rate=6e-4, checkpoint=refined, seed=SEED + 8, start=polished, average=0.998
+        ),
+        "settle": Plan(
+            steps=2400, rate=6e-4, checkpoint=work / "settled.pt", seed=SEED + 9, start=refined, average=0.999
         ),
     }
 
@@ -60,7 +63,7 @@ def learn(stage: str, work: Path) -> None:
         denoiser.train(model, words, pool, training, plan)
 
 
-LEARNING = ("text", "decoder", "sharpen", "finish", "encoder", "denoiser", "polish", "refine")
+LEARNING = ("text", "decoder", "sharpen", "finish", "encoder", "denoiser", "polish", "refine", "settle")
 STAGES = (*LEARNING, "export", "card")
 
 
