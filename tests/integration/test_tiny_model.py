@@ -46,7 +46,7 @@ def test_draws_held_out_captions(pipeline: Any) -> None:
     wanted = evaluate.held_out_captions(24)
     pictures = evaluate.generate(pipeline, [text for _, text in wanted], range(24), evaluate.defaults(MODEL_FOLDER))
     right = sum(classify(picture) == scene for picture, (scene, _) in zip(pictures, wanted, strict=True))
-    assert right >= 18
+    assert right >= 20
 
 
 def test_same_seed_same_picture(pipeline: Any) -> None:

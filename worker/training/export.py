@@ -21,7 +21,7 @@ DEFAULTS = {"steps": 12, "guidance": 2.0, "width": IMAGE_SIZE, "height": IMAGE_S
 def export(work: Path, out: Path) -> None:
     """Writes the model folder and `spindle.json` to `out` from the checkpoints in `work`."""
     words = tokenizer.create()
-    learned = load(Denoiser(text.create(words)), work / "refined.pt")
+    learned = load(Denoiser(text.create(words)), work / "settled.pt")
     pictures = autoencoder.create()
     load(pictures.decoder, work / "finished.pt")
     load(pictures.encoder, work / "encoder.pt")
