@@ -9,16 +9,14 @@ failure is an outcome, not an exception. Built graphs hold no run's data, so the
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypedDict
-
-from langchain_core.runnables import RunnableConfig
-from langgraph.graph import START, StateGraph
-from langgraph.graph.state import CompiledStateGraph
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spindle_common.values import ENDED, Outcome
 
+if TYPE_CHECKING:
+    from langgraph.pregel import Pregel
+
 Call = Callable[[str], Awaitable[None]]
-_BOARD = "spindle_board"
 
 
 class Unit(NamedTuple):
@@ -27,12 +25,6 @@ class Unit(NamedTuple):
     name: str
     needs: tuple[str, ...]
     gives: tuple[str, ...]
-
-
-class _State(TypedDict):
-    """LangGraph wants a state; ours lives on the board, and bytes never enter either."""
-
-    done: None
 
 
 class Board:
@@ -64,48 +56,48 @@ class Board:
                 await asyncio.shield(future)
 
 
-class _Walk(NamedTuple):
+class Walk(NamedTuple):
+    """What LangGraph carries to every node: no state, just where outcomes stand and who decides a unit."""
+
     board: Board
     call: Call
 
+    async def decide(self, unit: Unit) -> None:
+        """Wait for what the unit needs, then have it decided, unless it was."""
+        await self.board.wait(unit.needs)
+        if not self.board.knows(unit.gives):
+            await self.call(unit.name)
 
-class Built(NamedTuple):
-    """Units, compiled; one alone has nothing to order and needs no graph (1.2 ms a walk saved)."""
 
-    alone: Unit | None
-    graph: "CompiledStateGraph[Any, Any, Any, Any] | None"
+class Built:
+    """Units, compiled when they are first walked; one alone has nothing to order and needs no graph (1 ms saved)."""
+
+    def __init__(self, units: Sequence[Unit]) -> None:
+        self._units = tuple(units)
+        self._graph: Pregel[Any, Any, Any, Any] | None = None
+
+    async def walk(self, walk: Walk) -> None:
+        """Run every unit."""
+        if len(self._units) == 1:
+            await walk.decide(self._units[0])
+            return
+        if self._graph is None:
+            self._graph = await asyncio.to_thread(_compile, self._units)
+        await self._graph.ainvoke(walk, {"callbacks": []})
 
 
 def build(units: Sequence[Unit]) -> Built:
-    """Compile units into one superstep."""
-    if len(units) == 1:
-        return Built(units[0], None)
-    graph: StateGraph[Any, Any, Any, Any] = StateGraph(_State)
-    for unit in units:
-        graph.add_node(unit.name, _step(unit))
-        graph.add_edge(START, unit.name)
-    return Built(None, graph.compile())
+    """Put units together for one superstep."""
+    return Built(units)
 
 
 async def walk(built: Built, board: Board, call: Call) -> None:
     """Run every unit that has something undecided; returns when the board knows all. `call(name)` decides a unit."""
-    if built.alone is not None:
-        await _decide(built.alone, board, call)
-    elif built.graph is not None:
-        config: RunnableConfig = {"configurable": {_BOARD: _Walk(board, call)}, "callbacks": []}
-        await built.graph.ainvoke({"done": None}, config)
+    await built.walk(Walk(board, call))
 
 
-async def _decide(unit: Unit, board: Board, call: Call) -> None:
-    await board.wait(unit.needs)
-    if not board.knows(unit.gives):
-        await call(unit.name)
+def _compile(units: Sequence[Unit]) -> "Pregel[Any, Any, Any, Any]":
+    """Runs in a thread: its first import takes seconds."""
+    from spindle_common.superstep import superstep
 
-
-def _step(unit: Unit) -> Callable[..., Awaitable[dict[str, Any]]]:
-    async def step(state: _State, config: RunnableConfig) -> dict[str, Any]:
-        del state
-        await _decide(unit, *config["configurable"][_BOARD])
-        return {}
-
-    return step
+    return superstep(units)

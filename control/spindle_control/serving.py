@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import uvicorn
 from fastapi import FastAPI
 
+from spindle_common.warming import warm_up
 from spindle_control.app import create_app
 from spindle_control.service import open_services
 from spindle_control.settings import ControlSettings
@@ -55,6 +56,7 @@ async def serve(settings: ControlSettings) -> None:
     """Serve until a signal. Raises what the services raise when something needed is away."""
     async with open_services(settings) as services:
         app = create_app(services)
+        threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
         await Server(configuration(app, settings), app.state.streams).serve()
 
 

@@ -8,8 +8,10 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from spindle_common.problems import Unavailable
+from spindle_control import migrations
 from spindle_control.store import Store
 from spindle_control.tables import metadata
 from support.rows import a_run
@@ -42,6 +44,11 @@ async def test_the_file_is_in_wal_mode_and_fully_migrated(tmp_path: Path) -> Non
     with contextlib.closing(sqlite3.connect(tmp_path / "spindle.db")) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0002",)
+
+
+def test_the_newest_version_is_the_one_that_alembic_takes_for_its_head() -> None:
+    folder = Path(migrations.__file__).parent
+    assert ScriptDirectory(str(folder)).get_current_head() == migrations.newest()
 
 
 async def test_migrations_make_the_tables_that_the_code_uses(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from spindle_common.contracts import Manifest
 from spindle_common.problems import InvalidRequest, SpindleError
 from spindle_common.queue import Queue, connect
 from spindle_common.telemetry import configure_logging
+from spindle_common.warming import warm_up
 from spindle_worker import metrics
 from spindle_worker.attempt import Equipment
 from spindle_worker.catalog import node_specs, offered_queue
@@ -118,7 +119,8 @@ def _count_models(event: CacheEvent) -> None:
 
 
 def _warm_up() -> None:
-    """Import what the first picture needs while nobody waits for it."""
+    """Import what the first graph and the first picture need while nobody waits for it."""
+    warm_up()
     if importlib.util.find_spec("torch") is None:
         return
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it would tell at import that torchvision is not here
