@@ -3,11 +3,13 @@
     python tests/bench/orchestration.py [ROW …]     JSON on standard output; the floor is measured in the same run
 
 A real control, a real worker, a real Redis with its append-only file synced every second, SQLite. The client is raw
-sockets, so that it costs little beside what it measures. Figures are milliseconds unless the name says otherwise.
+sockets, so that it costs little beside what it measures. Figures are milliseconds unless the name says otherwise;
+`cpu` is processor time for each run, which holds still on a machine that does other things too.
 """
 
 import asyncio
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -16,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlparse
 
 import uvloop
@@ -29,6 +31,26 @@ from support.redis_server import RedisServer
 Json = dict[str, Any]
 QUIET = {"SPINDLE_LEASE_SECONDS": "20", "SPINDLE_BEAT_SECONDS": "5", "SPINDLE_CONTROL_LEASE_SECONDS": "4"}
 ENDS = ('"run.completed"', '"run.failed"', '"run.cancelled"')
+
+
+class Target(NamedTuple):
+    """What is measured: a control's URL, and the processes behind it by name."""
+
+    url: str
+    processes: dict[str, int]
+
+    def cpu(self) -> dict[str, float]:
+        """Milliseconds of processor time used so far."""
+        fields = {
+            name: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            for name, pid in self.processes.items()
+        }
+        tick = 1000 / os.sysconf("SC_CLK_TCK")
+        return {name: (int(found[11]) + int(found[12])) * tick for name, found in fields.items()}
+
+    def since(self, before: dict[str, float], runs: int) -> dict[str, float]:
+        """Milliseconds of processor time for each run since `before`."""
+        return {name: (now - before[name]) / runs for name, now in self.cpu().items()}
 
 
 class Http:
@@ -81,34 +103,37 @@ def fan(width: int) -> Json:
     return workflow(nodes)
 
 
-async def latency(url: str, document: Json, count: int) -> Json:
-    body, http = json.dumps({"workflow": document}).encode(), Http(url)
+async def latency(target: Target, document: Json, count: int) -> Json:
+    body, http = json.dumps({"workflow": document}).encode(), Http(target.url)
     for _ in range(max(3, count // 10)):
-        await run_once(http, url, body)
-    times = sorted([await run_once(http, url, body) for _ in range(count)])
+        await run_once(http, target.url, body)
+    before = target.cpu()
+    times = sorted([await run_once(http, target.url, body) for _ in range(count)])
     http.close()
-    return {"p50": times[count // 2], "p95": times[int(count * 0.95)], "runs": count}
+    p50, p95 = times[count // 2], times[int(count * 0.95)]
+    return {"p50": p50, "p95": p95, "runs": count, "cpu": target.since(before, count)}
 
 
-async def throughput(url: str, document: Json, seconds: float, flight: int = 32) -> Json:
+async def throughput(target: Target, document: Json, seconds: float, flight: int = 32) -> Json:
     """Runs a second with so many in flight."""
-    body, done = json.dumps({"workflow": document}).encode(), 0
+    body, done, before = json.dumps({"workflow": document}).encode(), 0, target.cpu()
     until = time.perf_counter() + seconds
 
     async def loop() -> None:
         nonlocal done
-        http = Http(url)
+        http = Http(target.url)
         while time.perf_counter() < until:
-            await run_once(http, url, body)
+            await run_once(http, target.url, body)
             done += 1
         http.close()
 
     began = time.perf_counter()
     await asyncio.gather(*(loop() for _ in range(flight)))
-    return {"runs_per_second": done / (time.perf_counter() - began), "in_flight": flight, "runs": done}
+    rate = done / (time.perf_counter() - began)
+    return {"runs_per_second": rate, "in_flight": flight, "runs": done, "cpu": target.since(before, done)}
 
 
-async def skewed(url: str) -> Json:
+async def skewed(target: Target) -> Json:
     """Two chains of four with alternating slow and fast nodes: makespan over critical path (1.85 s)."""
     nodes: Json = {}
     for name, times in {"a": (0.1, 0.8, 0.1, 0.8), "b": (0.8, 0.1, 0.8, 0.1)}.items():
@@ -117,7 +142,7 @@ async def skewed(url: str) -> Json:
             nodes[f"{name}{i}"] = {"type": "test.sleep@1", "inputs": {"seconds": seconds, **before}}
     joined = {"seconds": 0.05, "in0": {"$from": "a3.value"}, "in1": {"$from": "b3.value"}}
     nodes["join"] = {"type": "test.sleep@1", "inputs": joined}
-    found = await latency(url, workflow(nodes), 3)
+    found = await latency(target, workflow(nodes), 3)
     return {"makespan_over_critical_path": found["p50"] / 1850, "p50": found["p50"]}
 
 
@@ -201,20 +226,20 @@ def _seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-Row = Callable[[str], Coroutine[Any, Any, Json]]
+Row = Callable[[Target], Coroutine[Any, Any, Json]]
 ROWS: dict[str, Row] = {
-    "one_node": lambda url: latency(url, chain(1), 200),
-    "chain_10_fused": lambda url: latency(url, chain(10), 100),
-    "throughput_3_fused": lambda url: throughput(url, chain(3), 8),
-    "throughput_10_fused": lambda url: throughput(url, chain(10), 8),
-    "fan_100_join": lambda url: latency(url, fan(100), 20),
-    "graph_1000": lambda url: latency(url, fan(999), 3),
+    "one_node": lambda target: latency(target, chain(1), 200),
+    "chain_10_fused": lambda target: latency(target, chain(10), 100),
+    "throughput_3_fused": lambda target: throughput(target, chain(3), 8),
+    "throughput_10_fused": lambda target: throughput(target, chain(10), 8),
+    "fan_100_join": lambda target: latency(target, fan(100), 20),
+    "graph_1000": lambda target: latency(target, fan(999), 3),
     "skewed": skewed,
-    "sockets_1000": sockets,
+    "sockets_1000": lambda target: sockets(target.url),
 }
 ONE_BY_ONE: dict[str, Row] = {
-    "chain_10_one_by_one": lambda url: latency(url, chain(10), 60),
-    "throughput_3_as_three_tasks": lambda url: throughput(url, chain(3), 8),
+    "chain_10_one_by_one": lambda target: latency(target, chain(10), 60),
+    "throughput_3_as_three_tasks": lambda target: throughput(target, chain(3), 8),
 }
 
 
@@ -235,9 +260,11 @@ def measure(wanted: set[str]) -> Json:
                 found["imports_seconds"] = uvloop.run(imports())
             for table, settings in ((ROWS, QUIET), (ONE_BY_ONE, QUIET | {"SPINDLE_FUSE_CHAINS": "false"})):
                 if rows := rows_of(table):
-                    with running(Path(folder), redis, 1, 1, **settings) as (_, (url,)):
+                    with running(Path(folder), redis, 1, 1, **settings) as (cluster, (url,)):
                         time.sleep(8)  # the worker warms torch up beside the first runs
-                        found |= {name: uvloop.run(row(url)) for name, row in rows.items()}
+                        worker, control = (process.pid for process in cluster.processes)
+                        target = Target(url, {"control": control, "worker": worker, "redis": redis.pid})
+                        found |= {name: uvloop.run(row(target)) for name, row in rows.items()}
         finally:
             redis.stop()
     return found

@@ -50,6 +50,10 @@ class Process:
         return self._popen.wait(seconds)
 
     @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
     def alive(self) -> bool:
         return self._popen.poll() is None
 
