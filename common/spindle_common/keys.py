@@ -8,15 +8,18 @@
 | ticks:{run} | hash | node path -> last progress |
 | tasks:{run} | set | names of its tasks |
 | task:{run}/{name} | hash | state, attempt (the fence), nonce, lease, body |
-| ready:{queue} | sorted set | tasks that may run, best first |
+| ready:{queue} | sorted set | tenants with tasks that may run -> pass; the least is served next |
+| ready:{queue}:{tenant} | sorted set | a tenant's tasks that may run, best first |
+| passes:{lane} | hash | weights of tenants, where the last one served stood (lane: ready:{queue}, waiting) |
 | queue:{queue} | stream | the few that workers may take now |
-| leases, timers | sorted sets | task -> milliseconds when it lapses, is due |
+| leases, timers, patience | sorted sets | task -> milliseconds when it lapses, is due, has waited too long |
 | workers, controls | sorted sets | process -> milliseconds when it counts as dead |
 | worker:{worker} | hash | manifest, slots, last take |
 | slots | hash | queue -> slots of live workers |
 | drive:{owner} | stream | what wakes a control: commits and ends of its runs |
-| waiting | sorted set | runs without a driver |
+| waiting, waiting:{tenant} | sorted sets | tenants with runs without a driver, and these runs; as `ready` |
 | dead | stream | tasks that used up their budget |
+| condemned, deleting | set, sorted set | digests that a garbage collection is about to delete, deletes |
 | counters | hash | fences refused, leases lapsed |
 """
 
@@ -59,8 +62,13 @@ def task(task_id: str) -> str:
     return f"{PREFIX}task:{task_id}"
 
 
+def tasks(run_id: str) -> str:
+    """Set of the names of a run's tasks."""
+    return f"{PREFIX}tasks:{run_id}"
+
+
 def ready(queue: str) -> str:
-    """Tasks that may run, best first."""
+    """Tenants that have tasks ready to run."""
     return f"{PREFIX}ready:{queue}"
 
 

@@ -32,6 +32,11 @@ BLOCK_MS = 5000
 _BLOCKED_TIMEOUT = 10.0
 
 
+Fields = Mapping[str, str | int | float]
+"""What a run's hash holds: tenant, weight, priority, workflow, inputs, plan, traceparent."""
+Problem = Mapping[str, Any]
+
+
 class RedisRefused(SpindleError):
     """The Redis at hand could lose work, and is refused at start."""
 
@@ -62,22 +67,51 @@ class NodeEnd(NamedTuple):
 
 
 class Offer(NamedTuple):
-    """A task to dispatch."""
+    """A task to dispatch; `patience`: seconds that it may wait for a worker, 0 for any time."""
 
     name: str
     queue: str
     body: str
     paths: Sequence[str]
     starts: Sequence[str]
+    patience: float = 0.0
+
+
+class QueueState(NamedTuple):
+    """What waits for workers: tasks in lanes, in the stream, taken from it, and seconds that the oldest has waited."""
+
+    ready: int
+    in_stream: int
+    taken: int
+    oldest: float
+
+
+class Swept(NamedTuple):
+    """What a sweep saw to, and the controls whose lease has lapsed."""
+
+    timers: int
+    leases: int
+    workers: int
+    controls: list[str]
+
+
+class DeadLetter(NamedTuple):
+    """A task that used up its budget."""
+
+    id: str
+    fields: dict[str, str]
 
 
 class Wake(NamedTuple):
-    """What woke a driver: outcomes of a run's nodes, or its end by someone else."""
+    """What woke a driver: outcomes of a run's nodes, or news of the run: how someone ended it, `paused`, `resumed`."""
 
     id: str
     run: str
     outcomes: dict[str, Any]
-    ended: str | None
+    news: str | None
+
+
+Steps = Sequence[NodeEnd]
 
 
 @dataclass(frozen=True)
@@ -129,6 +163,16 @@ async def away(work: Awaitable[Any]) -> Any:
         raise Unavailable(f"Redis: {error or type(error).__name__}", retry_after=2.0) from error
 
 
+def outcome_json(outcome: Mapping[str, Any]) -> str:
+    """Write an outcome as the ledger keeps it, the status first."""
+    return outcome_text(**outcome)
+
+
+def _run_args(fields: "Fields") -> list[str | int | float]:
+    names = ("tenant", "weight", "priority", "workflow", "inputs", "plan", "traceparent")
+    return [fields[name] for name in names]
+
+
 class Queue:
     """The atomic steps, each one round trip."""
 
@@ -156,21 +200,37 @@ class Queue:
 
     # Driver ------------------------------------------------------------------------------------------------------
 
-    async def open(self, run: str, *, status: str, owner: str, epoch: int, fields: Mapping[str, str | int]) -> str:
-        """Create a run's hash and its first events; `fields`: as the script names them."""
-        rest = [fields[name] for name in ("tenant", "priority", "workflow", "inputs", "plan", "traceparent")]
-        return str(await self._step("open", run, status, owner, epoch, *rest))
+    async def open(self, run: str, *, status: str, owner: str, epoch: int, fields: Fields, reuse: Steps = ()) -> str:
+        """Create a run's hash and its first events; `reuse`: results that another run had. `opened` or `exists`.
+
+        Raises:
+            Unavailable: Redis is away, or bytes that it names are being deleted: try again.
+
+        """
+        known = [part for end in reuse for part in end]
+        answer = str(await self._step("open", run, owner, epoch, *_run_args(fields), status, *known))
+        if answer == "deleting":
+            raise Unavailable("bytes that the run needs are being collected as garbage", retry_after=2.0)
+        return answer
+
+    async def restore(
+        self, run: str, *, owner: str, epoch: int, fields: Fields, last_event: str, ledger: Mapping[str, Any]
+    ) -> str:
+        """Rebuild a parked run, its events going on behind `last_event`: `restored`, or `exists`."""
+        known = [part for path, outcome in ledger.items() for part in (path, outcome_json(outcome))]
+        return str(await self._step("restore", run, owner, epoch, *_run_args(fields), last_event, *known))
 
     async def own(self, run: str, owner: str, epoch: int) -> str:
-        """Become the run's driver: `owned`, `stale`, `ended` or `missing`."""
+        """Become the run's driver: `owned`, `paused` (owned too), `stale`, `ended` or `missing`."""
         return str(await self._step("own", run, owner, epoch))
 
     async def dispatch(self, run: str, epoch: int, offers: Sequence[Offer], crash_budget: int) -> str:
         """Offer tasks to workers; those dispatched before are left as they are."""
         args: list[str | int] = []
         for o in offers:
-            args += [o.name, o.queue, o.body, compact(list(o.paths)), compact(list(o.starts)), crash_budget]
-        return str(await self._step("dispatch", run, epoch, *args))
+            lists = compact(list(o.paths)), compact(list(o.starts))
+            args += [o.name, o.queue, o.body, *lists, int(o.patience * 1000)]
+        return str(await self._step("dispatch", run, epoch, crash_budget, *args))
 
     async def settle(self, run: str, epoch: int, ends: Sequence[NodeEnd]) -> str:
         """Write ends that the driver decides by itself: skips, and what could not be dispatched."""
@@ -180,22 +240,59 @@ class Queue:
         """End a run and its tasks; without an epoch for a cancel, which needs none. Answers a status if it had one."""
         return str(await self._step("finish", run, "" if epoch is None else epoch, status, data))
 
+    async def pause(self, run: str) -> str:
+        """Let running tasks end and none be taken: `paused`, `missing`, or the status in which it is."""
+        return str(await self._step("pause", run))
+
+    async def resume(self, run: str) -> str:
+        """Go on with a paused run: `resumed`, `missing` (parked or lost), or the status in which it is."""
+        return str(await self._step("resume", run))
+
+    async def park(self, run: str, epoch: int) -> str:
+        """Freeze a paused run none of whose tasks runs, to be copied: `parking`, or `busy` and the like."""
+        return str(await self._step("park", run, epoch))
+
+    async def parked(self, run: str, epoch: int) -> str:
+        """Let Redis forget a frozen run that the database has."""
+        return str(await self._step("parked", run, epoch))
+
+    async def audit(self, run: str, epoch: int) -> int | str:
+        """Put a run's tasks where their states say; returns how many were elsewhere, or why it may not be done."""
+        answer: int | str = await self._step("audit", run, epoch)
+        return answer
+
+    async def tidy(self) -> None:
+        """Count slots anew, remove consumers of dead workers."""
+        await self._step("tidy")
+
+    async def clear(self, run: str) -> int:
+        """Remove what is left of a run without a hash; returns how many keys that were."""
+        return int(await self._step("clear", run))
+
+    async def runs_with_ledgers(self, cursor: int) -> tuple[int, list[str]]:
+        """Return runs with a ledger, events or tasks, a page of keys at a time, and where the next begins (0: the end)."""
+        following, found = await away(self.client.scan(cursor, match=keys.PREFIX + "*", count=1000))
+        kinds = tuple(kind("") for kind in (keys.ledger, keys.events, keys.tasks))
+        named = {key.split(":", 2)[2] for key in found if key.startswith(kinds)}
+        return int(following), sorted(named)
+
     async def archive(self, run: str, seconds: float) -> None:
         """Let Redis forget a run that the database has."""
         await self._step("archive", run, int(seconds * 1000))
 
-    async def control_beat(self, owner: str, lease: float) -> list[str]:
-        """Renew a control's lease; returns the controls whose own lapsed."""
-        return [str(name) for name in await self._step("control_beat", owner, int(lease * 1000))]
+    async def control_beat(self, owner: str, lease: float) -> None:
+        """Renew a control's lease."""
+        await self._step("control_beat", owner, int(lease * 1000))
 
     async def control_gone(self, owner: str) -> None:
         """Forget a control whose runs all have another driver."""
         await self._step("control_gone", owner)
 
-    async def sweep(self, crash_problem: Mapping[str, Any], most: int = 100) -> tuple[int, int, int]:
-        """See to due timers, lapsed leases, dead workers; returns how many of each."""
-        timers, leases, workers = await self._step("sweep", most, compact(crash_problem))
-        return timers, leases, workers
+    async def sweep(self, crashed: Problem, waited: Problem, most: int = 100) -> Swept:
+        """See to due timers, lapsed leases, tasks that waited too long, dead workers; find lapsed controls."""
+        found = await self._step("sweep", most, compact(crashed), compact(waited))
+        timers, leases, workers, *controls = found
+        return Swept(timers, leases, workers, [str(owner) for owner in controls])
 
     # Worker ------------------------------------------------------------------------------------------------------
 
@@ -224,9 +321,14 @@ class Queue:
         rest = [part for step in steps for part in step]
         return str(await self._step("commit", *right.args, "1" if last else "", *rest))
 
-    async def give_back(self, right: Right, cause: str, delay: float, path: str = "", data: str = "{}") -> str:
-        """Hand a task back for another attempt after `delay` seconds; counted by cause (error, drain)."""
-        return str(await self._step("give_back", *right.args, cause, int(delay * 1000), path, data))
+    async def give_back(
+        self, right: Right, cause: str, *, delay: float = 0.0, path: str = "", data: str = "{}", spent: str = "{}"
+    ) -> str:
+        """Hand a task back for another attempt: after `delay` seconds if the cause is the node's `error` at `path`.
+
+        Crashes and drains have budgets and delays of their own; a spent one fails the task with the problem `spent`.
+        """
+        return str(await self._step("give_back", *right.args, cause, int(delay * 1000), path, data, spent))
 
     async def tick(self, right: Right, path: str, kind: str, data: str, *, keep: bool) -> str:
         """Show progress or a preview; the answer tells a worker that its task is no longer wanted."""
@@ -255,10 +357,33 @@ class Queue:
         marked = "errors:"
         return {name.removeprefix(marked): int(n) for name, n in fields.items() if name.startswith(marked)}
 
+    async def enqueue(self, run: str) -> str:
+        """Put a run that waits for a driver in line, if it is not there: `ok`, `missing` or its status."""
+        return str(await self._step("enqueue", run))
+
     async def next_waiting(self) -> str | None:
-        """Take the first run without a driver from the list, if there is one."""
-        popped = await away(self.client.zpopmin(keys.WAITING))
-        return str(popped[0][0]) if popped else None
+        """Take the next run without a driver, fairly among tenants, if there is one."""
+        run = await self._step("next_waiting")
+        return str(run) if run else None
+
+    async def state(self, queue: str) -> QueueState:
+        """How much waits for a queue's workers, and since when."""
+        ready, in_stream, taken, oldest = await self._step("queue_state", queue)
+        return QueueState(ready, in_stream, taken, oldest / 1000)
+
+    async def dead_letters(self, before: str = "+", limit: int = 100) -> list[DeadLetter]:
+        """Tasks that used up their budget, newest first."""
+        rows = await away(self.client.xrevrange(keys.DEAD, max=before, count=limit))
+        return [DeadLetter(str(entry), fields) for entry, fields in rows or ()]
+
+    async def dead_letter(self, letter: str) -> DeadLetter | None:
+        """One of them."""
+        rows = await away(self.client.xrange(keys.DEAD, min=letter, max=letter))
+        return DeadLetter(str(rows[0][0]), rows[0][1]) if rows else None
+
+    async def bury(self, letter: str) -> None:
+        """Forget a dead letter."""
+        await away(self.client.xdel(keys.DEAD, letter))
 
     async def live_controls(self) -> set[str]:
         """Controls whose lease holds, by their own last word (lapsed ones are adopted by the beat)."""
@@ -266,7 +391,22 @@ class Queue:
 
     async def waiting_count(self) -> int:
         """How many runs wait for a driver."""
-        return int(await away(self.client.zcard(keys.WAITING)))
+        return int(await self._step("waiting_count"))
+
+    # Garbage -----------------------------------------------------------------------------------------------------
+
+    async def condemn(self, digests: Sequence[str]) -> None:
+        """Mark bytes for deletion; whoever names one from now on in an outcome or input saves it."""
+        if digests:
+            await self._step("condemn", *digests)
+
+    async def execute(self, digest: str) -> bool:
+        """Whether condemned bytes may be deleted now; `deleted` must follow within a minute."""
+        return bool(await self._step("execute", digest))
+
+    async def deleted(self, digest: str) -> None:
+        """Let the digest be named again: its bytes are gone, and whoever names it writes them anew."""
+        await self._step("deleted", digest)
 
 
 class DriveReader:
@@ -292,7 +432,7 @@ class DriveReader:
 
 
 def _wake(entry: str, fields: Mapping[str, str]) -> Wake:
-    return Wake(entry, fields["run"], json.loads(fields.get("outcomes", "{}")), fields.get("ended"))
+    return Wake(entry, fields["run"], json.loads(fields.get("outcomes", "{}")), fields.get("news"))
 
 
 class EntryWatch:

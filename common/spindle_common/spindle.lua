@@ -6,6 +6,9 @@ Rules that hold in all of them:
   re-encode what users made (cjson cannot tell [] from {});
 * a caller proves its right first: a worker by task + attempt + nonce (the fence), a driver by run + epoch;
 * a step that ends a task acknowledges and deletes its stream entry in the same breath, then pumps its queue.
+
+States of a task: ready (in its lane, or in the queue's stream) -> running -> done | dead;  waiting for a timer, held
+while its run is paused. A run is queued -> running <-> paused -> an end; parking while it moves to the database.
 ]]
 local P, GROUP = 'spindle:', 'workers'
 local call = redis.call
@@ -17,6 +20,55 @@ end
 
 local function status_of(outcome)
   return outcome and string.match(outcome, '^{"status":"(%a+)"')
+end
+
+-- Lanes share a queue fairly among tenants (stride scheduling, Waldspurger 1995): sorted set {lane} holds each tenant
+-- that waits with its pass, {lane}:{tenant} what waits, best first. Whoever has the least pass is served next and pays
+-- 1 / weight. A tenant that comes back starts at the pass of the last one served, or at its own if that is higher:
+-- nobody saves up time, and nobody jumps the queue by leaving it.
+local function lane_add(lane, tenant, weight, score, member)
+  call('ZADD', P .. lane .. ':' .. tenant, score, member)
+  if call('ZSCORE', P .. lane, tenant) then return end
+  local own, last = unpack(call('HMGET', P .. 'passes:' .. lane, 'tenant:' .. tenant, 'served'))
+  call('HSET', P .. 'passes:' .. lane, 'weight:' .. tenant, weight)
+  call('ZADD', P .. lane, math.max(tonumber(own or 0), tonumber(last or 0)), tenant)
+end
+
+local function lane_leave(lane, tenant, pass)
+  call('ZREM', P .. lane, tenant)
+  if call('EXISTS', P .. lane) == 0 then
+    call('DEL', P .. 'passes:' .. lane)
+  elseif pass then
+    call('HSET', P .. 'passes:' .. lane, 'tenant:' .. tenant, pass)
+  end
+end
+
+local function lane_pop(lane)
+  while true do
+    local first = call('ZRANGE', P .. lane, 0, 0, 'WITHSCORES')
+    if #first == 0 then return nil end
+    local tenant, pass = first[1], tonumber(first[2])
+    local popped = call('ZPOPMIN', P .. lane .. ':' .. tenant)
+    if #popped > 0 then
+      local after = pass + 1 / tonumber(call('HGET', P .. 'passes:' .. lane, 'weight:' .. tenant) or 1)
+      call('HSET', P .. 'passes:' .. lane, 'served', pass)
+      if call('EXISTS', P .. lane .. ':' .. tenant) == 1 then
+        call('ZADD', P .. lane, after, tenant)
+      else
+        lane_leave(lane, tenant, after)
+      end
+      return popped[1]
+    end
+    lane_leave(lane, tenant)
+  end
+end
+
+local function lane_count(lane)
+  local count = 0
+  for _, tenant in ipairs(call('ZRANGE', P .. lane, 0, -1)) do
+    count = count + call('ZCARD', P .. lane .. ':' .. tenant)
+  end
+  return count
 end
 
 local TERMINAL = {completed = true, failed = true, skipped = true, cancelled = true}
@@ -34,12 +86,15 @@ end
 local function pump(queue)
   local room = 2 * tonumber(call('HGET', P .. 'slots', queue) or 0) - call('XLEN', P .. 'queue:' .. queue)
   while room > 0 do
-    local popped = call('ZPOPMIN', P .. 'ready:' .. queue, room)
-    if #popped == 0 then return end
-    for i = 1, #popped, 2 do
-      local key = P .. 'task:' .. popped[i]
-      if call('HGET', key, 'state') == 'ready' then
-        call('HSET', key, 'entry', call('XADD', P .. 'queue:' .. queue, '*', 'task', popped[i]))
+    local task = lane_pop('ready:' .. queue)
+    if not task then return end
+    local key = P .. 'task:' .. task
+    local t = call('HMGET', key, 'state', 'run')
+    if t[1] == 'ready' then
+      if call('HGET', P .. 'run:' .. t[2], 'status') == 'paused' then
+        call('HSET', key, 'state', 'held')
+      else
+        call('HSET', key, 'entry', call('XADD', P .. 'queue:' .. queue, '*', 'task', task))
         room = room - 1
       end
     end
@@ -53,12 +108,19 @@ local function leave_stream(queue, entry)
   end
 end
 
--- Puts a task back among those that may run. Its place depends on priority, then on when it came first.
+-- Puts a task among those that may run; its caller pumps. Within its tenant's lane its place depends on priority, then
+-- on when it came first. A task of a paused run is held until the run goes on.
 local function offer(task, key)
-  local t = call('HMGET', key, 'queue', 'score')
-  call('HSET', key, 'state', 'ready', 'entry', '', 'ready_at', now())
-  call('ZADD', P .. 'ready:' .. t[1], t[2], task)
-  pump(t[1])
+  local t = call('HMGET', key, 'queue', 'score', 'tenant', 'weight', 'run', 'queue_ms')
+  if call('HGET', P .. 'run:' .. t[5], 'status') == 'paused' then
+    call('HSET', key, 'state', 'held', 'entry', '')
+    return t[1]
+  end
+  local ms = now()
+  call('HSET', key, 'state', 'ready', 'entry', '', 'ready_at', ms)
+  if tonumber(t[6]) > 0 then call('ZADD', P .. 'patience', ms + t[6], task) end
+  lane_add('ready:' .. t[1], t[3], t[4], t[2], task)
+  return t[1]
 end
 
 -- Sets a node running in the ledger and says so, unless it ended or runs already under this attempt.
@@ -104,7 +166,8 @@ local function fence(task, attempt, nonce)
   if t[2] ~= attempt or t[3] ~= nonce then return nil, refuse() end
   if t[1] == 'done' then return nil, 'repeat' end
   if t[1] ~= 'running' then return nil, refuse() end
-  if call('HGET', P .. 'run:' .. t[4], 'status') ~= 'running' then return nil, 'ended' end
+  local status = call('HGET', P .. 'run:' .. t[4], 'status')
+  if status ~= 'running' and status ~= 'paused' then return nil, 'ended' end
   return {run = t[4], queue = t[5], entry = t[6]}
 end
 
@@ -112,58 +175,123 @@ local function drive_right(run, epoch)
   local r = call('HMGET', P .. 'run:' .. run, 'status', 'epoch')
   if not r[1] then return 'missing' end
   if r[2] ~= epoch then return refuse() end
-  if r[1] ~= 'running' then return 'ended' end
+  if r[1] == 'parking' then return 'parking' end
+  if r[1] ~= 'running' and r[1] ~= 'paused' then return 'ended' end
   return nil
+end
+
+-- Bytes that garbage collection has marked: naming them in an outcome or an input pardons them, unless their deletion
+-- has begun; then the caller writes them anew once it is over. Both keys exist only while a collection goes on.
+local DELETE_MS = 60000
+local function pardon(text)
+  if call('EXISTS', P .. 'deleting', P .. 'condemned') == 0 then return true end
+  for digest in string.gmatch(text, 'sha256:%x+') do
+    local since = call('ZSCORE', P .. 'deleting', digest)
+    if since and tonumber(since) + DELETE_MS > now() then return false end
+    call('SREM', P .. 'condemned', digest)
+  end
+  return true
 end
 
 local ops = {}
 
--- run, status, owner, epoch, tenant, priority, workflow, inputs, plan, traceparent -> 'opened' | 'exists'
+-- A higher priority goes first, then who came first: 200 priorities of 1e11 places each are exact in a double.
+local function place(priority)
+  return -tonumber(priority) * 1e11 + call('HINCRBY', P .. 'counters', 'sequence', 1)
+end
+
+local function write_run(status)
+  call('HSET', P .. 'run:' .. ARGV[2], 'status', status, 'owner', ARGV[3], 'epoch', ARGV[4], 'tenant', ARGV[5],
+    'weight', ARGV[6], 'priority', ARGV[7], 'workflow', ARGV[8], 'inputs', ARGV[9], 'plan', ARGV[10],
+    'traceparent', ARGV[11], 'created_at', now())
+end
+
+-- run, owner, epoch, tenant, weight, priority, workflow, inputs, plan, traceparent, status, then path, outcome, event
+-- data for each node whose result another run had -> 'opened' | 'exists' | 'deleting'
 function ops.open()
-  local run, key = ARGV[2], P .. 'run:' .. ARGV[2]
-  if call('EXISTS', key) == 1 then return 'exists' end
-  call('HSET', key, 'status', ARGV[3], 'owner', ARGV[4], 'epoch', ARGV[5], 'tenant', ARGV[6], 'priority', ARGV[7],
-    'workflow', ARGV[8], 'inputs', ARGV[9], 'plan', ARGV[10], 'traceparent', ARGV[11], 'created_at', now())
+  local run, status = ARGV[2], ARGV[12]
+  if call('EXISTS', P .. 'run:' .. run) == 1 then return 'exists' end
+  if not pardon(ARGV[9]) then return 'deleting' end
+  for i = 13, #ARGV, 3 do
+    if not pardon(ARGV[i + 1]) then return 'deleting' end
+  end
+  write_run(status)
   call('XADD', P .. 'events:' .. run, '*', 'type', 'run.queued', 'node', '', 'attempt', 0, 'data', '{}')
-  if ARGV[3] == 'queued' then
-    call('ZADD', P .. 'waiting', -tonumber(ARGV[7]) * 1e11 + call('HINCRBY', P .. 'counters', 'sequence', 1), run)
+  if status == 'queued' then
+    lane_add('waiting', ARGV[5], ARGV[6], place(ARGV[7]), run)
   else
     emit(run, 'run.started', '', 0, '{}')
   end
+  for i = 13, #ARGV, 3 do end_node(run, ARGV[i], 0, ARGV[i + 1], ARGV[i + 2], now()) end
   return 'opened'
 end
 
--- run, owner, epoch -> 'owned' | 'stale' | 'ended' | 'missing'. Accepts only a higher epoch, or the same again.
-function ops.own()
+-- run, owner, epoch, tenant … traceparent as for `open`, id of the last event, then path, outcome for each node.
+-- Rebuilds a parked run from what the database kept -> 'restored' | 'exists'
+function ops.restore()
   local run, key = ARGV[2], P .. 'run:' .. ARGV[2]
-  local r = call('HMGET', key, 'status', 'epoch', 'owner')
-  if not r[1] then return 'missing' end
-  if r[1] ~= 'running' and r[1] ~= 'queued' then return 'ended' end
-  local higher = tonumber(ARGV[4]) > tonumber(r[2])
-  if not higher and not (r[2] == ARGV[4] and r[3] == ARGV[3]) then return refuse() end
-  call('HSET', key, 'owner', ARGV[3], 'epoch', ARGV[4], 'status', 'running')
-  call('ZREM', P .. 'waiting', run)
-  if r[1] == 'queued' then emit(run, 'run.started', '', 0, '{}') end
-  return 'owned'
+  local status = call('HGET', key, 'status')
+  if status and status ~= 'parking' then return 'exists' end
+  call('DEL', P .. 'ledger:' .. run, P .. 'events:' .. run, P .. 'tasks:' .. run)
+  write_run('running')
+  for i = 13, #ARGV, 2 do call('HSET', P .. 'ledger:' .. run, ARGV[i], ARGV[i + 1]) end
+  local ms, seq = string.match(ARGV[12], '^(%d+)-(%d+)$')
+  call('XADD', P .. 'events:' .. run, ms .. '-' .. string.format('%d', seq + 1), 'type', 'run.started', 'node', '',
+    'attempt', 0, 'data', '{"resumed":true}')
+  return 'restored'
 end
 
--- run, epoch, then for each task: name, queue, body, paths (JSON list), starts (JSON list), crash budget
+-- run, owner, epoch -> 'owned' | 'paused' (owned too) | 'stale' | 'ended' | 'missing'. Accepts only a higher epoch, or
+-- the same again. A run whose driver died while parking it is paused.
+function ops.own()
+  local run, key = ARGV[2], P .. 'run:' .. ARGV[2]
+  local r = call('HMGET', key, 'status', 'epoch', 'owner', 'tenant')
+  if not r[1] then return 'missing' end
+  if TERMINAL[r[1]] then return 'ended' end
+  local higher = tonumber(ARGV[4]) > tonumber(r[2])
+  if not higher and not (r[2] == ARGV[4] and r[3] == ARGV[3]) then return refuse() end
+  local rests = r[1] == 'paused' or r[1] == 'parking'
+  call('HSET', key, 'owner', ARGV[3], 'epoch', ARGV[4], 'status', rests and 'paused' or 'running')
+  call('ZREM', P .. 'waiting:' .. r[4], run)
+  if r[1] == 'queued' then emit(run, 'run.started', '', 0, '{}') end
+  return rests and 'paused' or 'owned'
+end
+
+-- run: put it in line for a driver, if it is not there -> 'ok' | 'missing' | the status in which it is
+function ops.enqueue()
+  local run = ARGV[2]
+  local r = call('HMGET', P .. 'run:' .. run, 'status', 'tenant', 'weight', 'priority')
+  if not r[1] then return 'missing' end
+  if r[1] ~= 'queued' then return r[1] end
+  if not call('ZSCORE', P .. 'waiting:' .. r[2], run) then lane_add('waiting', r[2], r[3], place(r[4]), run) end
+  return 'ok'
+end
+
+-- -> the run that is next to get a driver, or false
+function ops.next_waiting()
+  return lane_pop('waiting')
+end
+
+-- -> how many runs wait for a driver
+function ops.waiting_count()
+  return lane_count('waiting')
+end
+
+-- run, epoch, crash budget, then for each task: name, queue, body, paths (JSON list), starts (JSON list), ms it may wait
 function ops.dispatch()
-  local run, epoch = ARGV[2], ARGV[3]
+  local run, epoch, budget = ARGV[2], ARGV[3], ARGV[4]
   local no = drive_right(run, epoch)
   if no then return no end
-  local priority = tonumber(call('HGET', P .. 'run:' .. run, 'priority'))
+  local r = call('HMGET', P .. 'run:' .. run, 'priority', 'tenant', 'weight')
   local queues = {}
-  for i = 4, #ARGV, 6 do
+  for i = 5, #ARGV, 6 do
     local task = run .. '/' .. ARGV[i]
     local key, queue = P .. 'task:' .. task, ARGV[i + 1]
     if call('HSETNX', key, 'run', run) == 1 then
-      local score = -priority * 1e11 + call('HINCRBY', P .. 'counters', 'sequence', 1)
-      call('HSET', key, 'name', ARGV[i], 'state', 'ready', 'queue', queue, 'body', ARGV[i + 2], 'paths', ARGV[i + 3],
-        'starts', ARGV[i + 4], 'attempt', 0, 'score', score, 'ready_at', now(), 'crashes', 0,
-        'crash_budget', ARGV[i + 5])
+      call('HSET', key, 'name', ARGV[i], 'queue', queue, 'body', ARGV[i + 2], 'paths', ARGV[i + 3], 'starts', ARGV[i + 4],
+        'queue_ms', ARGV[i + 5], 'tenant', r[2], 'weight', r[3], 'score', place(r[1]), 'attempt', 0, 'crash_budget', budget)
       call('SADD', P .. 'tasks:' .. run, ARGV[i])
-      call('ZADD', P .. 'ready:' .. queue, score, task)
+      offer(task, key)
       for _, path in ipairs(cjson.decode(ARGV[i + 3])) do
         if call('HSETNX', P .. 'ledger:' .. run, path, '{"status":"queued"}') == 1 then
           emit(run, 'node.queued', path, 0, '{"queue":"' .. queue .. '"}')
@@ -180,14 +308,17 @@ end
 local function take_entry(worker, nonce, lease_ms, queue, entry, task)
   local key = P .. 'task:' .. task
   local t = call('HMGET', key, 'state', 'entry', 'run', 'attempt', 'body', 'starts', 'ready_at')
-  if t[1] ~= 'ready' or t[2] ~= entry or call('HGET', P .. 'run:' .. t[3], 'status') ~= 'running' then
+  local status = t[3] and call('HGET', P .. 'run:' .. t[3], 'status')
+  if t[1] ~= 'ready' or t[2] ~= entry or status ~= 'running' then
     leave_stream(queue, entry)
+    if t[1] == 'ready' and t[2] == entry and status == 'paused' then call('HSET', key, 'state', 'held', 'entry', '') end
     return nil
   end
   local ms, attempt = now(), t[4] + 1
   call('HSET', key, 'state', 'running', 'attempt', attempt, 'worker', worker, 'nonce', nonce,
     'lease_until', ms + lease_ms, 'started_at', ms)
   call('ZADD', P .. 'leases', ms + lease_ms, task)
+  call('ZREM', P .. 'patience', task)
   for _, path in ipairs(cjson.decode(t[6])) do start_node(t[3], path, attempt, ms) end
   return {task, attempt, t[5], queue, ms - t[7]}
 end
@@ -253,11 +384,14 @@ function ops.beat()
 end
 
 -- task, attempt, nonce, last ('1' or ''), then in order of time for each node that starts or ends: path, outcome ('' for
--- a start), event data -> 'ok' | 'repeat' | 'stale' | 'ended'
+-- a start), event data -> 'ok' | 'repeat' | 'stale' | 'ended' | 'deleting' (write the bytes again, then commit again)
 function ops.commit()
   local task, attempt, nonce = ARGV[2], ARGV[3], ARGV[4]
   local t, why = fence(task, attempt, nonce)
   if not t then return why end
+  for i = 6, #ARGV, 3 do
+    if not pardon(ARGV[i + 1]) then return 'deleting' end
+  end
   local ms, kept = now(), {}
   for i = 6, #ARGV, 3 do
     if ARGV[i + 1] == '' then
@@ -279,26 +413,80 @@ function ops.commit()
   return 'ok'
 end
 
--- task, attempt, nonce, cause, delay ms, path ('' for the whole task), event data -> 'ok' | …
-function ops.give_back()
-  local task, key = ARGV[2], P .. 'task:' .. ARGV[2]
-  local t, why = fence(task, ARGV[3], ARGV[4])
-  if not t then return why end
-  call('HINCRBY', key, ARGV[5], 1)
-  call('ZREM', P .. 'leases', task)
-  leave_stream(t.queue, t.entry)
-  if ARGV[7] ~= '' then
-    call('HINCRBY', key, 'errors:' .. ARGV[7], 1)
-    call('HSET', P .. 'ledger:' .. t.run, ARGV[7], '{"status":"waiting","attempt":' .. ARGV[3] .. '}')
-    emit(t.run, 'node.retrying', ARGV[7], ARGV[3], ARGV[8])
+-- Fails what is still open of a task and tells the driver. `letter`: also keep it among the dead, with its history.
+local function give_up(task, key, problem, letter)
+  local t = call('HMGET', key, 'run', 'queue', 'paths', 'attempt', 'tenant', 'history', 'entry')
+  local ms, kept = now(), {}
+  for _, path in ipairs(cjson.decode(t[3])) do
+    local text = end_node(t[1], path, t[4], '{"status":"failed","problem":' .. problem .. '}', '{"problem":' .. problem .. '}', ms)
+    if text then kept[#kept + 1] = '"' .. path .. '":' .. text end
   end
-  if tonumber(ARGV[6]) > 0 then
-    call('HSET', key, 'state', 'waiting', 'entry', '')
-    call('ZADD', P .. 'timers', now() + ARGV[6], task)
-    pump(t.queue)
+  leave_stream(t[2], t[7])
+  call('ZREM', P .. 'ready:' .. t[2] .. ':' .. t[5], task)
+  call('HSET', key, 'state', 'dead', 'body', '', 'entry', '')
+  if letter then
+    call('XADD', P .. 'dead', 'MAXLEN', '~', 10000, '*', 'run', t[1], 'task', task, 'tenant', t[5], 'queue', t[2],
+      'paths', t[3], 'attempt', t[4], 'problem', problem, 'history', '[' .. (t[6] or '') .. ']')
+  end
+  wake(t[1], call('HGET', P .. 'run:' .. t[1], 'owner'), '{' .. table.concat(kept, ',') .. '}')
+  pump(t[2])
+end
+
+-- Ends an attempt that did not end its task: its lease and stream entry go, its running nodes are queued again.
+local function end_attempt(task, key, cause)
+  local t = call('HMGET', key, 'run', 'queue', 'paths', 'attempt', 'entry', 'worker', 'history')
+  call('ZREM', P .. 'leases', task)
+  leave_stream(t[2], t[5])
+  local past = '{"attempt":' .. t[4] .. ',"cause":"' .. cause .. '","worker":' .. cjson.encode(t[6] or '') .. ',"at":' .. now() .. '}'
+  local history = t[7] and t[7] ~= '' and (t[7] .. ',' .. past) or past
+  call('HSET', key, 'entry', '', 'history', #history <= 8192 and history or past)
+  for _, path in ipairs(cjson.decode(t[3])) do
+    local old = call('HGET', P .. 'ledger:' .. t[1], path)
+    if status_of(old) == 'running' then
+      call('HSET', P .. 'ledger:' .. t[1], path, '{"status":"queued","attempt":' .. t[4] .. '}')
+      emit(t[1], 'node.retrying', path, t[4], '{"cause":"' .. cause .. '","worker":' .. cjson.encode(t[6] or '') .. '}')
+    end
+  end
+  return t[1], t[2]
+end
+
+-- Another attempt after so many milliseconds.
+local function again(task, key, queue, delay)
+  if delay > 0 then
+    call('HSET', key, 'state', 'waiting')
+    call('ZADD', P .. 'timers', now() + delay, task)
   else
     offer(task, key)
   end
+  pump(queue)
+end
+
+-- Budgets by cause: crashes as the run's plan says, drains 100 (a fleet that restarts for ever is a fault as well).
+-- The first crash is tried again at once, later ones wait 1, 2, 4 … 60 s: a poison task must not keep workers busy.
+local DRAIN_BUDGET, LONGEST_MS = 100, 60000
+local function interrupted(task, key, cause, problem)
+  local count = call('HINCRBY', key, cause, 1)
+  local budget = cause == 'crash' and tonumber(call('HGET', key, 'crash_budget')) or DRAIN_BUDGET
+  local _, queue = end_attempt(task, key, cause)
+  if count >= budget then return give_up(task, key, problem, true) end
+  local crashed = cause == 'crash' and count > 1
+  again(task, key, queue, crashed and math.min(LONGEST_MS, 1000 * 2 ^ (count - 2)) or 0)
+end
+
+-- task, attempt, nonce, cause, delay ms, path ('' for the whole task), event data, problem of a spent budget -> 'ok' | …
+function ops.give_back()
+  local task, key, cause = ARGV[2], P .. 'task:' .. ARGV[2], ARGV[5]
+  local t, why = fence(task, ARGV[3], ARGV[4])
+  if not t then return why end
+  if cause ~= 'error' then
+    interrupted(task, key, cause, ARGV[9])
+    return 'ok'
+  end
+  call('HINCRBY', key, 'errors:' .. ARGV[7], 1)
+  call('HSET', P .. 'ledger:' .. t.run, ARGV[7], '{"status":"waiting","attempt":' .. ARGV[3] .. '}')
+  emit(t.run, 'node.retrying', ARGV[7], ARGV[3], ARGV[8])
+  end_attempt(task, key, cause)
+  again(task, key, t.queue, tonumber(ARGV[6]))
   return 'ok'
 end
 
@@ -324,12 +512,10 @@ end
 local function end_task(run, name)
   local task = run .. '/' .. name
   local key = P .. 'task:' .. task
-  local t = call('HMGET', key, 'state', 'queue', 'entry')
+  local t = call('HMGET', key, 'state', 'queue', 'entry', 'tenant')
   if not t[1] then return nil end
   leave_stream(t[2], t[3])
-  call('ZREM', P .. 'leases', task)
-  call('ZREM', P .. 'timers', task)
-  call('ZREM', P .. 'ready:' .. t[2], task)
+  for _, set in ipairs({'leases', 'timers', 'patience', 'ready:' .. t[2] .. ':' .. t[4]}) do call('ZREM', P .. set, task) end
   call('DEL', key)
   return t[2]
 end
@@ -346,9 +532,9 @@ end
 -- run, epoch ('' for whoever may cancel), status, event data -> 'ok' | 'stale' | 'missing' | the status it ended with
 function ops.finish()
   local run, key = ARGV[2], P .. 'run:' .. ARGV[2]
-  local r = call('HMGET', key, 'status', 'epoch', 'owner')
+  local r = call('HMGET', key, 'status', 'epoch', 'owner', 'tenant')
   if not r[1] then return 'missing' end
-  if r[1] ~= 'running' and r[1] ~= 'queued' and r[1] ~= 'paused' then return r[1] end
+  if TERMINAL[r[1]] or r[1] == 'parking' then return r[1] end
   if ARGV[3] ~= '' and ARGV[3] ~= r[2] then return refuse() end
   local ms, queues = now(), {}
   call('HSET', key, 'status', ARGV[4], 'ended_at', ms, 'ending', ARGV[5])
@@ -358,10 +544,10 @@ function ops.finish()
   end
   close_ledger(run, ms)
   call('DEL', P .. 'tasks:' .. run, P .. 'ticks:' .. run)
-  call('ZREM', P .. 'waiting', run)
+  call('ZREM', P .. 'waiting:' .. r[4], run)
   emit(run, 'run.' .. ARGV[4], '', 0, ARGV[5])
   call('PUBLISH', P .. 'stopped', run)
-  if ARGV[3] == '' and r[3] ~= '' then call('XADD', P .. 'drive:' .. r[3], '*', 'run', run, 'ended', ARGV[4]) end
+  if ARGV[3] == '' and r[3] ~= '' then call('XADD', P .. 'drive:' .. r[3], '*', 'run', run, 'news', ARGV[4]) end
   for queue in pairs(queues) do pump(queue) end
   return 'ok'
 end
@@ -372,37 +558,128 @@ function ops.archive()
   return 'ok'
 end
 
-local function bury(task, key, t, problem, ms)
-  local kept = {}
-  for _, path in ipairs(cjson.decode(t[3])) do
-    local text = end_node(t[1], path, t[4], '{"status":"failed","problem":' .. problem .. '}', '{"problem":' .. problem .. '}', ms)
-    if text then kept[#kept + 1] = '"' .. path .. '":' .. text end
-  end
-  call('HSET', key, 'state', 'dead', 'body', '')
-  call('XADD', P .. 'dead', 'MAXLEN', '~', 10000, '*', 'task', task, 'queue', t[2], 'attempt', t[4], 'problem', problem)
-  wake(t[1], call('HGET', P .. 'run:' .. t[1], 'owner'), '{' .. table.concat(kept, ',') .. '}')
+-- run -> 'paused' | 'missing' | 'parking' | the status in which it is. Running tasks end, none is taken any more.
+function ops.pause()
+  local run, key = ARGV[2], P .. 'run:' .. ARGV[2]
+  local r = call('HMGET', key, 'status', 'owner', 'tenant')
+  if not r[1] then return 'missing' end
+  if r[1] ~= 'running' and r[1] ~= 'queued' then return r[1] end
+  call('HSET', key, 'status', 'paused')
+  call('ZREM', P .. 'waiting:' .. r[3], run)
+  emit(run, 'run.paused', '', 0, '{}')
+  if r[2] ~= '' then call('XADD', P .. 'drive:' .. r[2], '*', 'run', run, 'news', 'paused') end
+  return 'paused'
 end
 
-local function lapse(task, problem, ms)
-  local key = P .. 'task:' .. task
-  local t = call('HMGET', key, 'run', 'queue', 'paths', 'attempt', 'entry', 'crash_budget', 'worker')
-  call('ZREM', P .. 'leases', task)
-  if not t[1] then return end
-  call('HINCRBY', P .. 'counters', 'leases_lapsed', 1)
-  leave_stream(t[2], t[5])
-  if call('HINCRBY', key, 'crashes', 1) >= tonumber(t[6]) then
-    bury(task, key, t, problem, ms)
-    pump(t[2])
-    return
+-- run -> 'resumed' | 'missing' | 'parking' | the status in which it is
+function ops.resume()
+  local run, key = ARGV[2], P .. 'run:' .. ARGV[2]
+  local r = call('HMGET', key, 'status', 'owner')
+  if not r[1] then return 'missing' end
+  if r[1] ~= 'paused' then return r[1] end
+  call('HSET', key, 'status', 'running')
+  emit(run, 'run.started', '', 0, '{"resumed":true}')
+  local queues = {}
+  for _, name in ipairs(call('SMEMBERS', P .. 'tasks:' .. run)) do
+    local task = P .. 'task:' .. run .. '/' .. name
+    if call('HGET', task, 'state') == 'held' then queues[offer(run .. '/' .. name, task)] = true end
   end
-  for _, path in ipairs(cjson.decode(t[3])) do
-    local old = call('HGET', P .. 'ledger:' .. t[1], path)
-    if status_of(old) == 'running' then
-      call('HSET', P .. 'ledger:' .. t[1], path, '{"status":"queued","attempt":' .. t[4] .. '}')
-      emit(t[1], 'node.retrying', path, t[4], '{"cause":"crash","worker":"' .. (t[7] or '') .. '"}')
+  for queue in pairs(queues) do pump(queue) end
+  if r[2] ~= '' then call('XADD', P .. 'drive:' .. r[2], '*', 'run', run, 'news', 'resumed') end
+  return 'resumed'
+end
+
+-- run, epoch -> 'parking' (nothing can change it any more) | 'busy' (tasks run) | 'stale' | 'missing' | its status
+function ops.park()
+  local run, key = ARGV[2], P .. 'run:' .. ARGV[2]
+  local r = call('HMGET', key, 'status', 'epoch')
+  if not r[1] then return 'missing' end
+  if r[2] ~= ARGV[3] then return refuse() end
+  if r[1] ~= 'paused' then return r[1] end
+  for _, name in ipairs(call('SMEMBERS', P .. 'tasks:' .. run)) do
+    if call('HGET', P .. 'task:' .. run .. '/' .. name, 'state') == 'running' then return 'busy' end
+  end
+  call('HSET', key, 'status', 'parking')
+  return 'parking'
+end
+
+-- run, epoch: the database has it all -> 'ok' | 'stale' | 'missing' | its status
+function ops.parked()
+  local run, key = ARGV[2], P .. 'run:' .. ARGV[2]
+  local r = call('HMGET', key, 'status', 'epoch')
+  if not r[1] then return 'missing' end
+  if r[2] ~= ARGV[3] then return refuse() end
+  if r[1] ~= 'parking' then return r[1] end
+  for _, name in ipairs(call('SMEMBERS', P .. 'tasks:' .. run)) do end_task(run, name) end
+  call('DEL', key, P .. 'ledger:' .. run, P .. 'events:' .. run, P .. 'tasks:' .. run, P .. 'ticks:' .. run)
+  return 'ok'
+end
+
+-- What reconciling a run's task finds: each state has its place, and a task that is not there is put there.
+local function mend(run, name, ms)
+  local task = run .. '/' .. name
+  local key = P .. 'task:' .. task
+  local t = call('HMGET', key, 'state', 'queue', 'entry', 'tenant')
+  if t[1] == 'running' and not call('ZSCORE', P .. 'leases', task) then
+    call('ZADD', P .. 'leases', ms, task)
+  elseif t[1] == 'waiting' and not call('ZSCORE', P .. 'timers', task) then
+    call('ZADD', P .. 'timers', ms, task)
+  elseif t[1] == 'held' and call('HGET', P .. 'run:' .. run, 'status') == 'running' then
+    offer(task, key)
+  elseif t[1] == 'ready' and t[3] == '' and not call('ZSCORE', P .. 'ready:' .. t[2] .. ':' .. t[4], task) then
+    offer(task, key)
+  elseif t[1] == 'ready' and t[3] ~= '' and #call('XRANGE', P .. 'queue:' .. t[2], t[3], t[3]) == 0 then
+    offer(task, key)
+  else
+    return nil
+  end
+  return t[2]
+end
+
+-- run, epoch -> how many tasks were not where their state says, or the answer why not. Also pumps the queues concerned.
+function ops.audit()
+  local no = drive_right(ARGV[2], ARGV[3])
+  if no then return no end
+  local mended, ms = 0, now()
+  for _, name in ipairs(call('SMEMBERS', P .. 'tasks:' .. ARGV[2])) do
+    local queue = mend(ARGV[2], name, ms)
+    if queue then
+      mended = mended + 1
+      pump(queue)
     end
   end
-  offer(task, key)
+  return mended
+end
+
+local function drop_consumers(queue, unwanted)
+  local consumers = redis.pcall('XINFO', 'CONSUMERS', P .. 'queue:' .. queue, GROUP)
+  for _, c in ipairs(consumers.err and {} or consumers) do
+    if c[4] == 0 and unwanted(c[2]) then call('XGROUP', 'DELCONSUMER', P .. 'queue:' .. queue, GROUP, c[2]) end
+  end
+end
+
+-- Counts the slots of live workers anew, and removes consumers that died while they held entries.
+function ops.tidy()
+  local slots = {}
+  for _, queue in ipairs(call('HKEYS', P .. 'slots')) do slots[queue] = 0 end
+  for _, worker in ipairs(call('ZRANGE', P .. 'workers', 0, -1)) do
+    local text = call('HGET', P .. 'worker:' .. worker, 'slots')
+    for queue, count in pairs(text and cjson.decode(text) or {}) do slots[queue] = (slots[queue] or 0) + count end
+  end
+  for queue, count in pairs(slots) do
+    call('HSET', P .. 'slots', queue, count)
+    drop_consumers(queue, function(name) return not call('ZSCORE', P .. 'workers', name) end)
+    pump(queue)
+  end
+  return 'ok'
+end
+
+-- run: its hash is gone (lost, or never written) -> 1 if anything was left of it
+function ops.clear()
+  local run = ARGV[2]
+  if call('EXISTS', P .. 'run:' .. run) == 1 then return 0 end
+  for _, name in ipairs(call('SMEMBERS', P .. 'tasks:' .. run)) do end_task(run, name) end
+  return call('DEL', P .. 'ledger:' .. run, P .. 'events:' .. run, P .. 'tasks:' .. run, P .. 'ticks:' .. run)
 end
 
 local function forget(worker)
@@ -411,29 +688,45 @@ local function forget(worker)
   if not slots then return end
   for queue, count in pairs(cjson.decode(slots)) do
     call('HINCRBY', P .. 'slots', queue, -count)
-    for _, c in ipairs(redis.pcall('XINFO', 'CONSUMERS', P .. 'queue:' .. queue, GROUP)) do
-      if type(c) == 'table' and c[2] == worker and c[4] == 0 then
-        call('XGROUP', 'DELCONSUMER', P .. 'queue:' .. queue, GROUP, worker)
-      end
-    end
+    drop_consumers(queue, function(name) return name == worker end)
   end
   call('DEL', P .. 'worker:' .. worker)
 end
 
--- most, problem of a task that used up its budget -> how many timers, leases and workers were seen to
+local function due(set, ms, most)
+  return call('ZRANGEBYSCORE', P .. set, '-inf', ms, 'LIMIT', 0, most)
+end
+
+-- Nobody took it in the time it may wait.
+local function expire(task, problem)
+  local key = P .. 'task:' .. task
+  call('ZREM', P .. 'patience', task)
+  if call('HGET', key, 'state') == 'ready' then give_up(task, key, problem, false) end
+end
+
+-- most, problem of a spent crash budget, problem of a task that waited too long -> how many timers, leases and workers
+-- were seen to, then the controls whose lease lapsed
 function ops.sweep()
   local ms, most = now(), ARGV[2]
-  local due = call('ZRANGEBYSCORE', P .. 'timers', '-inf', ms, 'LIMIT', 0, most)
-  for _, task in ipairs(due) do
+  local timers = due('timers', ms, most)
+  for _, task in ipairs(timers) do
     call('ZREM', P .. 'timers', task)
     local key = P .. 'task:' .. task
-    if call('HGET', key, 'state') == 'waiting' then offer(task, key) end
+    if call('HGET', key, 'state') == 'waiting' then pump(offer(task, key)) end
   end
-  local lapsed = call('ZRANGEBYSCORE', P .. 'leases', '-inf', ms, 'LIMIT', 0, most)
-  for _, task in ipairs(lapsed) do lapse(task, ARGV[3], ms) end
-  local gone = call('ZRANGEBYSCORE', P .. 'workers', '-inf', ms, 'LIMIT', 0, most)
+  for _, task in ipairs(due('patience', ms, most)) do expire(task, ARGV[4]) end
+  local lapsed = due('leases', ms, most)
+  for _, task in ipairs(lapsed) do
+    call('ZREM', P .. 'leases', task)
+    call('HINCRBY', P .. 'counters', 'leases_lapsed', 1)
+    local key = P .. 'task:' .. task
+    if call('HGET', key, 'state') == 'running' then interrupted(task, key, 'crash', ARGV[3]) end
+  end
+  local gone = due('workers', ms, most)
   for _, worker in ipairs(gone) do forget(worker) end
-  return {#due, #lapsed, #gone}
+  local reply = {#timers, #lapsed, #gone}
+  for _, owner in ipairs(due('controls', ms, most)) do reply[#reply + 1] = owner end
+  return reply
 end
 
 -- worker, expiry ms, manifest, slots (JSON object)
@@ -456,17 +749,61 @@ function ops.unregister()
   return 'ok'
 end
 
--- owner, expiry ms -> owners whose lease lapsed
+-- owner, expiry ms
 function ops.control_beat()
-  local ms = now()
-  call('ZADD', P .. 'controls', ms + ARGV[3], ARGV[2])
-  return call('ZRANGEBYSCORE', P .. 'controls', '-inf', ms, 'LIMIT', 0, 100)
+  call('ZADD', P .. 'controls', now() + ARGV[3], ARGV[2])
+  return 'ok'
 end
 
 -- owner: its runs are adopted, or it said goodbye
 function ops.control_gone()
   call('ZREM', P .. 'controls', ARGV[2])
   call('DEL', P .. 'drive:' .. ARGV[2])
+  return 'ok'
+end
+
+-- queue -> {ready, in its stream, of these taken, ms that the one that waits longest has waited}
+function ops.queue_state()
+  local queue, taken, last = ARGV[2], 0, '-'
+  local groups = redis.pcall('XINFO', 'GROUPS', P .. 'queue:' .. queue)
+  for _, group in ipairs(groups.err and {} or groups) do
+    for i = 1, #group, 2 do
+      if group[i] == 'pending' then taken = group[i + 1] end
+      if group[i] == 'last-delivered-id' then last = '(' .. group[i + 1] end
+    end
+  end
+  local heads = {}
+  local entry = call('XRANGE', P .. 'queue:' .. queue, last, '+', 'COUNT', 1)
+  if #entry > 0 then heads[1] = entry[1][2][2] end
+  for _, tenant in ipairs(call('ZRANGE', P .. 'ready:' .. queue, 0, 99)) do
+    heads[#heads + 1] = call('ZRANGE', P .. 'ready:' .. queue .. ':' .. tenant, 0, 0)[1]
+  end
+  local ms, oldest = now(), 0
+  for _, task in ipairs(heads) do
+    oldest = math.max(oldest, ms - (call('HGET', P .. 'task:' .. task, 'ready_at') or ms))
+  end
+  return {lane_count('ready:' .. queue), call('XLEN', P .. 'queue:' .. queue), taken, oldest}
+end
+
+-- Garbage collection, in two steps around the caller's second look at what is referenced.
+-- digests: from now on whoever names one of them saves it
+function ops.condemn()
+  for i = 2, #ARGV do call('SADD', P .. 'condemned', ARGV[i]) end
+  call('PEXPIRE', P .. 'condemned', 3600000)
+  return 'ok'
+end
+
+-- digest -> 1 if its bytes may go now: nobody named it since, and nobody can until `deleted`
+function ops.execute()
+  if call('SREM', P .. 'condemned', ARGV[2]) == 0 then return 0 end
+  call('ZADD', P .. 'deleting', now(), ARGV[2])
+  call('PEXPIRE', P .. 'deleting', DELETE_MS)
+  return 1
+end
+
+-- digest
+function ops.deleted()
+  call('ZREM', P .. 'deleting', ARGV[2])
   return 'ok'
 end
 

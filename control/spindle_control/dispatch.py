@@ -20,6 +20,7 @@ class Fenced(Exception):
 def body(run: str, task: PlanTask, scope: Scope, *, seeded: frozenset[str], traceparent: str | None) -> str:
     """Build the task's body (`task.schema.json`) as JSON text; nodes in `seeded` get their drawn seed."""
     nodes = {path: _with_seed(run, path, node) if path in seeded else node for path, node in task.nodes.items()}
+    known = [path for path in task.nodes if path in scope.outcomes]  # of another run, which this one repeats
     document: dict[str, Any] = {
         "schema": "spindle.task/v1",
         "run": run,
@@ -27,7 +28,7 @@ def body(run: str, task: PlanTask, scope: Scope, *, seeded: frozenset[str], trac
         "queue": task.queue,
         "nodes": nodes,
         "inputs": {name: scope.inputs[name] for name in task.inputs if name in scope.inputs},
-        "feed": {path: _feed(scope.outcomes[path]) for path in task.needs},
+        "feed": {path: _feed(scope.outcomes[path]) for path in (*task.needs, *known)},
     }
     return compact(document | ({"traceparent": traceparent} if traceparent else {}))
 
@@ -89,7 +90,7 @@ class Dispatcher:
     async def offer(self, task: PlanTask, text: str) -> None:
         """Offer a task, with its body. Raises Fenced when this driver has lost the run."""
         starts = [path for path in task.starts if path in task.nodes]
-        self._offers.append(Offer(task.id, task.queue, text, list(task.nodes), starts))
+        self._offers.append(Offer(task.id, task.queue, text, list(task.nodes), starts, task.queue_timeout))
         if self._flush is None:
             self._flush = asyncio.ensure_future(self._send())
         await asyncio.shield(self._flush)

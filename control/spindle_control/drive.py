@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from spindle_common.values import Outcome, Scope, resolve_outputs
 from spindle_control import metrics
 from spindle_control.dispatch import Dispatcher, Fenced, body, skip_ends, undispatchable
 from spindle_control.graphs import graph_of
+from spindle_control.opening import park_run
 from spindle_control.planner import Planned
 from spindle_control.settings import ControlSettings
 from spindle_control.store import RunRow, Store
@@ -64,17 +65,50 @@ class Drive:
         self._tasks = {task.id: task for task in self._plan.tasks}
         self._dispatcher = Dispatcher(parts.queue, row.id, row.epoch, parts.settings.crash_budget)
         self._board = Board()
+        self._paused = False
+        self._woken = time.monotonic()
+        self._parking: asyncio.Task[None] | None = None
         self._interrupted: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    @property
+    def still_seconds(self) -> float:
+        """Seconds since anything was heard of the run."""
+        return time.monotonic() - self._woken
 
     # What wakes it -------------------------------------------------------------------------------------------------
 
-    def wake(self, outcomes: Mapping[str, Outcome], ended: str | None = None) -> None:
-        """Take in commits, or the news that someone else ended the run."""
+    def wake(self, outcomes: Mapping[str, Outcome], news: str | None = None) -> None:
+        """Take in commits, or the news that someone else ended the run, paused it, or let it go on."""
         self._board.put(outcomes)
-        if ended:
-            self._interrupt(ended)
+        self._woken = time.monotonic()
+        if news == "resumed":
+            self._paused = False
+        elif news == "paused" or (self._paused and not news):
+            self._paused = True
+            self.rest()
+        elif news:
+            self._interrupt(news)
         elif self._plan.on_failure == "stop" and any(o["status"] == "failed" for o in outcomes.values()):
             self._interrupt("stop")
+
+    def rest(self) -> None:
+        """Leave memory and Redis if the run is paused and none of its tasks runs; each of their ends asks again."""
+        if self._paused and (self._parking is None or self._parking.done()):
+            self._parking = asyncio.ensure_future(self._park())
+
+    async def _park(self) -> None:
+        answer = await self._patiently(lambda: park_run(self._parts.queue, self._parts.store, self.row.id, self.epoch))
+        if answer in ("parked", "stale", "missing"):
+            self._interrupt(answer)
+
+    async def _patiently(self, work: Callable[[], Awaitable[str]]) -> str:
+        """Repeat an idempotent step until Redis and the database answer."""
+        while True:
+            try:
+                return await work()
+            except Unavailable as error:
+                log.warning("waiting: %s", error, extra={"run": self.row.id})
+                await asyncio.sleep(_AWAY_SECONDS)
 
     def lost(self) -> None:
         """Redis no longer knows the run."""
@@ -86,20 +120,41 @@ class Drive:
 
     # Driving -------------------------------------------------------------------------------------------------------
 
-    async def run(self, known: Mapping[str, Outcome]) -> None:
-        """Drive the run to its end; `known` are the outcomes that its ledger holds already."""
-        self.wake(known)
+    async def run(self, known: Mapping[str, Outcome], news: str | None = None) -> None:
+        """Drive the run to its end; `known` are the outcomes that its ledger holds already, `news` how it stands."""
+        self.wake(known, news)
         walking = asyncio.ensure_future(walk(graph_of(self._plan), self._board, self._decide))
         try:
             waited: set[asyncio.Future[Any]] = {walking, self._interrupted}
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await stop([walking])
-        answer = self._answer(walking)
-        if answer == "stale":
-            log.info("another control drives this run now", extra={"run": self.row.id})
+            await stop([walking, *([self._parking] if self._parking else [])])
+        await self._leave(self._answer(walking))
+
+    async def _leave(self, answer: str | None) -> None:
+        """End, park or let go of the run, whatever `answer` says of it."""
+        if answer in (None, "stop"):
+            ending = self._ending()
+            finish = self._parts.queue.finish
+            answer = await self._patiently(lambda: finish(self.row.id, self.epoch, ending.status, ending.data))
+        else:
+            ending = None
+        if answer == "parking":
+            answer = await self._patiently(
+                lambda: park_run(self._parts.queue, self._parts.store, self.row.id, self.epoch)
+            )
+        if answer in ("stale", "parked"):
+            log.info("no longer driven here: %s", answer, extra={"run": self.row.id})
             return
-        await self._end(answer)
+        await self._archive(ending if answer == "ok" else None)
+
+    async def _archive(self, ending: Ending | None) -> None:
+        while True:
+            try:
+                return await archive(self._parts, self.row, self.epoch, ending)
+            except Unavailable as error:
+                log.warning("cannot end the run yet: %s", error, extra={"run": self.row.id})
+                await asyncio.sleep(_AWAY_SECONDS)
 
     def _answer(self, walking: "asyncio.Future[None]") -> str | None:
         """What ended the walk early, if anything: a script's answer, or `stop`."""
@@ -125,31 +180,13 @@ class Drive:
         await self._board.wait(task.nodes)
 
     async def _settle(self, outcomes: dict[str, Outcome]) -> None:
-        while True:
-            try:
-                answer = await self._parts.queue.settle(self.row.id, self.epoch, skip_ends(outcomes))
-                break
-            except Unavailable:
-                await asyncio.sleep(_AWAY_SECONDS)
+        ends = skip_ends(outcomes)
+        answer = await self._patiently(lambda: self._parts.queue.settle(self.row.id, self.epoch, ends))
         if answer != "ok":
             raise Fenced(answer)
         self._board.put(outcomes)
 
     # Ending --------------------------------------------------------------------------------------------------------
-
-    async def _end(self, answer: str | None) -> None:
-        ending = self._ending()
-        while True:
-            try:
-                if answer in (None, "stop"):
-                    answer = await self._parts.queue.finish(self.row.id, self.epoch, ending.status, ending.data)
-                if answer == "stale":
-                    return
-                await archive(self._parts, self.row, self.epoch, ending if answer == "ok" else None)
-                return
-            except Unavailable as error:
-                log.warning("cannot end the run yet: %s", error, extra={"run": self.row.id})
-                await asyncio.sleep(_AWAY_SECONDS)
 
     def _ending(self) -> Ending:
         outcomes = self._board.outcomes

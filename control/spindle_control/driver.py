@@ -2,11 +2,11 @@
 
 Five loops, each of which outlives Redis or the database being away:
 
-    beat       renew our lease; adopt the runs of controls whose lease lapsed
+    beat       renew our lease
     wake       read drive:{owner} and hand commits to the runs concerned; after an interruption read their ledgers
-    sweep      due timers, lapsed leases, dead workers
+    sweep      due timers, lapsed leases, tasks that waited too long, dead workers; adopt the runs of silent controls
     fill       take waiting runs while there is room
-    reconcile  what the others cannot see: runs without a driver, runs that Redis lost
+    reconcile  what the others cannot see: see `reconciler`
 
 Whoever takes a run raises the epoch in its row by compare-and-set, then in its hash, which accepts only a higher one.
 """
@@ -17,15 +17,16 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
-from spindle_common.problems import Crashed, SpindleError, Unavailable
+from spindle_common.problems import Crashed, NotFound, SpindleError, TimedOut, Unavailable
 from spindle_common.queue import DriveReader
 from spindle_common.stopping import stop
 from spindle_control import metrics
 from spindle_control.drive import Drive, Ending, Parts, archive
-from spindle_control.opening import open_run, planned_of
+from spindle_control.opening import open_run, planned_of, restore_run
 from spindle_control.planner import Planner
+from spindle_control.reconciler import Reconciler
 from spindle_control.store import RunRow
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ _SWEEP_SECONDS = 0.5
 _FILL_SECONDS = 0.25
 _RECONCILE_SECONDS = 5.0
 _AWAY_SECONDS = 0.5
+_ADOPT_AT_ONCE = 16
+_WAITED = TimedOut("no worker took it within the time that it may wait").problem()
 _CRASHED = Crashed("the worker that ran it died, or fell silent, as often as its budget allows").problem()
 
 
@@ -46,6 +49,16 @@ class Driver:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._reserved: set[str] = set()
         self._rounds: dict[str, float] = {}
+        self._reconciler = Reconciler(self, parts, planner)
+
+    @property
+    def drives(self) -> Mapping[str, Drive]:
+        """Runs in our hands."""
+        return self._drives
+
+    def holds(self, run: str) -> bool:
+        """Whether a run is in our hands, or about to be."""
+        return run in self._tasks or run in self._reserved
 
     @property
     def has_room(self) -> bool:
@@ -73,7 +86,7 @@ class Driver:
             self._every("beat", beat, self._beat),
             self._every("sweep", _SWEEP_SECONDS, self._sweep),
             self._every("fill", _FILL_SECONDS, self._fill),
-            self._every("reconcile", _RECONCILE_SECONDS, self._reconcile),
+            self._every("reconcile", _RECONCILE_SECONDS, self._reconciler.round),
             self._wakes(),
         )
         loops = [asyncio.create_task(each) for each in work]
@@ -110,18 +123,18 @@ class Driver:
         finally:
             self._reserved.discard(run)
 
-    def start(self, row: RunRow, *, fresh: bool) -> None:
-        """Drive a run that is ours in row and hash; a fresh one has nothing in its ledger yet."""
-        task = asyncio.create_task(self._drive(row, fresh), name=f"drive {row.id}")
+    def start(self, row: RunRow, *, fresh: bool, news: str | None = None) -> None:
+        """Drive a run that is ours in row and hash; a fresh one has nothing in its ledger but what `row.nodes` says."""
+        task = asyncio.create_task(self._drive(row, fresh, news), name=f"drive {row.id}")
         self._tasks[row.id] = task
         metrics.runs_driven.set(len(self._tasks))
 
-    async def _drive(self, row: RunRow, fresh: bool) -> None:
+    async def _drive(self, row: RunRow, fresh: bool, news: str | None) -> None:
         try:
             planned = self._planner.known(row) or await planned_of(self._parts.queue, row.id)
             drive = Drive(row, planned, self._parts)
             self._drives[row.id] = drive
-            await drive.run({} if fresh else await self._parts.queue.ledger(row.id))
+            await drive.run((row.nodes or {}) if fresh else await self._parts.queue.ledger(row.id), news)
         except SpindleError as error:
             await self._unplannable(row, error)
         except Exception:
@@ -148,51 +161,52 @@ class Driver:
         row = await self._parts.store.run(row.id)
         answer = await self._parts.queue.own(row.id, self.owner, epoch)
         if answer == "missing" and queued:
-            await open_run(self._parts.queue, row, self._planner.accept(row.workflow).planned)
+            planned = self._planner.accept(row.workflow).planned
+            await open_run(self._parts.queue, row, planned, self._parts.settings.weight_of(row.tenant))
             answer = "owned"
-        if answer == "owned":
-            self.start(row, fresh=False)
+        if answer in ("owned", "paused"):
+            self.start(row, fresh=False, news="paused" if answer == "paused" else None)
         elif answer in ("ended", "missing"):
             await archive(self._parts, row, epoch, None)
+
+    async def restore(self, row: RunRow) -> bool:
+        """Go on with a run that is parked in the database; False if someone else does, or it was never parked."""
+        if row.parked is None or not await self._parts.store.take_over(row.id, self.owner, row.epoch + 1):
+            return False
+        with self.reserve(row.id):
+            row = await self._parts.store.run(row.id)
+            answer = await restore_run(self._parts.queue, row, self._parts.settings.weight_of(row.tenant))
+            if answer == "restored":
+                self.start(row, fresh=False)
+        return answer == "restored"
 
     # Loops ---------------------------------------------------------------------------------------------------------
 
     async def _beat(self) -> None:
-        lapsed = await self._parts.queue.control_beat(self.owner, self._parts.settings.control_lease_seconds)
-        for owner in lapsed:
-            if owner != self.owner:
-                await self._adopt_from(owner)
+        await self._parts.queue.control_beat(self.owner, self._parts.settings.control_lease_seconds)
 
     async def _adopt_from(self, owner: str) -> None:
         rows = [row for row in await self._parts.store.open_runs(owner) if row.status == "running"]
         log.warning("control %s fell silent: adopting %d runs", owner, len(rows))
-        for row in rows:
-            await self.adopt(row)
+        for start in range(0, len(rows), _ADOPT_AT_ONCE):
+            await asyncio.gather(*(self.adopt(row) for row in rows[start : start + _ADOPT_AT_ONCE]))
         await self._parts.queue.control_gone(owner)
 
     async def _sweep(self) -> None:
-        await self._parts.queue.sweep(_CRASHED)
+        swept = await self._parts.queue.sweep(_CRASHED, _WAITED)
+        for owner in swept.controls:
+            if owner != self.owner:
+                await self._adopt_from(owner)
 
     async def _fill(self) -> None:
         while self.has_room:
             run = await self._parts.queue.next_waiting()
             if run is None:
                 return
-            row = await self._parts.store.run(run)
-            if row.status == "queued":
-                await self.adopt(row)
-
-    async def _reconcile(self) -> None:
-        for run, drive in list(self._drives.items()):
-            status = (await self._parts.queue.run_fields(run, "status"))[0]
-            if status is None:
-                drive.lost()
-        live = await self._parts.queue.live_controls()
-        for row in await self._parts.store.open_runs():
-            if row.id in self._tasks or row.id in self._reserved or row.owner in live - {self.owner}:
-                continue
-            if row.status == "running" or (row.status == "queued" and self.has_room):
-                await self.adopt(await self._parts.store.run(row.id))
+            with contextlib.suppress(NotFound):  # its row is about to be written: the reconciler finds it then
+                row = await self._parts.store.run(run)
+                if row.status == "queued":
+                    await self.adopt(row)
 
     async def _wakes(self) -> None:
         reader = DriveReader(self._url, self.owner)
@@ -201,7 +215,7 @@ class Driver:
                 try:
                     for wake in await reader.read():
                         if drive := self._drives.get(wake.run):
-                            drive.wake(wake.outcomes, wake.ended)
+                            drive.wake(wake.outcomes, wake.news)
                 except Unavailable as error:
                     log.warning("wake: %s", error)
                     await asyncio.sleep(_AWAY_SECONDS)
@@ -214,5 +228,5 @@ class Driver:
             for run, drive in drives:
                 drive.wake(await self._parts.queue.ledger(run))
                 status = (await self._parts.queue.run_fields(run, "status"))[0]
-                if status not in (None, "running"):
-                    drive.wake({}, status)
+                if status not in (None, "parking"):
+                    drive.wake({}, "resumed" if status == "running" else status)

@@ -16,6 +16,7 @@ redis_limit = Gauge("spindle_redis_memory_limit_bytes", "Memory that Redis may u
 fences_refused = Counter("spindle_fences_refused", "Steps refused because another attempt or driver has the right")
 leases_lapsed = Counter("spindle_leases_lapsed", "Leases that ended without a commit", ["cause"])
 driver_progress = Gauge("spindle_driver_progress_seconds", "Since the driver's loops last went round")
+mended = Counter("spindle_reconciled", "What the reconciler found out of place, and put right", ["what"])
 reconciler_age = Gauge("spindle_reconciler_age_seconds", "Since the reconciler last finished")
 
 

@@ -1,26 +1,72 @@
-"""A run's hash in Redis: opened when the run is accepted, read again by whoever adopts it."""
+"""A run's hash in Redis: opened when the run is accepted, read again by whoever adopts it, rebuilt when it goes on.
+
+park: paused -> `parking` (frozen) -> copied to the row -> gone from Redis       restore: row -> hash, ledger, events
+"""
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
+from spindle_common.events import START, read_events
 from spindle_common.problems import StateLost
-from spindle_common.queue import Queue, compact
+from spindle_common.queue import Fields, NodeEnd, Queue, compact, outcome_json
 from spindle_common.seeds import draw_seed
 from spindle_control.planner import Planned
-from spindle_control.store import RunRow
+from spindle_control.store import RunRow, Store
+
+_EVENTS_AT_MOST = 1_000_000
 
 
-async def open_run(queue: Queue, row: RunRow, planned: Planned) -> str:
-    """Create the run's hash and its first events, as its row says. Raises Unavailable."""
-    fields: dict[str, str | int] = {
+async def open_run(queue: Queue, row: RunRow, planned: Planned, weight: float) -> str:
+    """Create the run's hash and its first events, as its row says; `row.nodes` are results that it re-uses.
+
+    Raises:
+        Unavailable: Redis is away.
+
+    """
+    reuse = [
+        NodeEnd(path, outcome_json(outcome), compact({"outputs": outcome["outputs"], "reused": True}))
+        for path, outcome in (row.nodes or {}).items()
+    ]
+    fields = _fields(row, planned, weight)
+    return await queue.open(
+        row.id, status=row.status, owner=row.owner or "", epoch=row.epoch, fields=fields, reuse=reuse
+    )
+
+
+def _fields(row: RunRow, planned: Planned, weight: float) -> Fields:
+    return {
         "tenant": row.tenant,
+        "weight": weight,
         "priority": row.priority,
         "workflow": compact(with_seeds(row.id, row.workflow, planned.seeded)),
         "inputs": compact(row.inputs),
         "plan": planned.text,
         "traceparent": row.traceparent or "",
     }
-    return await queue.open(row.id, status=row.status, owner=row.owner or "", epoch=row.epoch, fields=fields)
+
+
+async def park_run(queue: Queue, store: Store, run: str, epoch: int) -> str:
+    """Move a paused run to the database: `parked`, or why not (`busy`: tasks still run). Raises Unavailable."""
+    answer = await queue.park(run, epoch)
+    if answer != "parking":
+        return answer
+    (plan,) = await queue.run_fields(run, "plan")
+    events = await read_events(queue.client, run, START, _EVENTS_AT_MOST)
+    if not await store.park_run(run, epoch, await queue.ledger(run), plan or "{}", events):
+        return "stale"
+    await queue.parked(run, epoch)
+    return "parked"
+
+
+async def restore_run(queue: Queue, row: RunRow, weight: float) -> str:
+    """Bring a parked run back to Redis, as its row says, under its new owner and epoch. Raises Unavailable."""
+    parked: Mapping[str, Any] = row.parked or {}
+    fields = _fields(row, Planned.parse(parked["plan"]), weight)
+    last = parked["last_event"]
+    return await queue.restore(
+        row.id, owner=row.owner or "", epoch=row.epoch, fields=fields, last_event=last, ledger=row.nodes or {}
+    )
 
 
 async def planned_of(queue: Queue, run: str) -> Planned:

@@ -162,24 +162,15 @@ class Registry:
         metrics.redis_limit.set(memory.get("maxmemory", 0))
 
     async def _queue_state(self, queue: str, slots: int) -> Json:
-        client = self._queue.client
-        ready = int(await away(client.zcard(keys.ready(queue))))
-        in_stream = int(await away(client.xlen(keys.queue(queue))))
-        running, last = 0, "0-0"
-        if in_stream:
-            for group in await away(client.xinfo_groups(keys.queue(queue))):
-                running, last = int(group["pending"]), str(group["last-delivered-id"])
-        waiting = ready + max(0, in_stream - running)
-        oldest = await self._oldest_seconds(queue, last) if waiting else 0.0
-        return {"queue": queue, "slots": slots, "waiting": waiting, "running": running, "oldest_seconds": oldest}
-
-    async def _oldest_seconds(self, queue: str, last: str) -> float:
-        client = self._queue.client
-        rows = await away(client.xrange(keys.queue(queue), min=f"({last}", count=1))
-        tasks = [rows[0][1]["task"]] if rows else await away(client.zrange(keys.ready(queue), 0, 0))
-        ready_at = await away(client.hget(keys.task(tasks[0]), "ready_at")) if tasks else None
-        seconds, micros = await away(client.time())
-        return max(0.0, seconds + micros / 1e6 - int(ready_at) / 1000) if ready_at else 0.0
+        found = await self._queue.state(queue)
+        waiting = found.ready + max(0, found.in_stream - found.taken)
+        return {
+            "queue": queue,
+            "slots": slots,
+            "waiting": waiting,
+            "running": found.taken,
+            "oldest_seconds": found.oldest if waiting else 0.0,
+        }
 
 
 def _text(value: object) -> str | None:

@@ -12,7 +12,10 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One run. Times are milliseconds since 1970; `nodes` is the archived ledger (path -> outcome)."""
+    """One run. Times are milliseconds since 1970; `nodes` is the archived ledger (path -> outcome).
+
+    `parked` holds what else a paused run is made of while Redis has nothing of it: {"plan": text, "last_event": id}.
+    """
 
     id: str
     tenant: str
@@ -32,6 +35,7 @@ class RunRow:
     problem: Json | None = None
     parent: str | None = None
     traceparent: str | None = None
+    parked: Json | None = None
 
     @property
     def name(self) -> str:
@@ -40,7 +44,7 @@ class RunRow:
 
 
 FULL = tuple(runs.c[name] for name in RunRow.__slots__)
-_HEAVY = frozenset({"workflow", "inputs", "outputs", "nodes"})
+_HEAVY = frozenset({"workflow", "inputs", "outputs", "nodes", "parked"})
 LIGHT = (*(column for column in FULL if column.name not in _HEAVY), runs.c.name)
 
 

@@ -1,4 +1,4 @@
-"""What the API does with runs: accept, show, wait, watch, cancel.
+"""What the API does with runs: accept, show, wait, watch. What is done with them later: `operations`.
 
 Accepting: check -> bind inputs -> plan -> hash in Redis -> row in the database -> drive. The hash comes first, so that
 one write to the database accepts a run, and a row that says `running` always had a hash: if that is gone, it was lost.
@@ -10,15 +10,15 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from spindle_common.digests import digest
 from spindle_common.events import RUN_ENDS, START, Hub, Interrupted, Lagging, cursor, read_events, rfc3339
 from spindle_common.problems import InvalidInputs, InvalidRequest, TooManyRequests, mistake
-from spindle_common.queue import compact
 from spindle_common.stopping import stop
 from spindle_control.compiler import bind_inputs
-from spindle_control.drive import Parts, archive
+from spindle_control.drive import Parts
 from spindle_control.driver import Driver
 from spindle_control.opening import open_run
 from spindle_control.planner import Accepted, Planner
@@ -43,13 +43,31 @@ class RunService:
         _check_shape(body)
         accepted = self._planner.accept(body["workflow"])
         inputs = bind_inputs(accepted.checked, body.get("inputs", {}))
-        driven = self._driver.has_room
-        if not driven and await self._parts.queue.waiting_count() >= self._parts.settings.max_queued_runs:
-            raise TooManyRequests("as many runs wait as are allowed to", retry_after=5.0)
+        driven = await self._room()
         row = self._new_row(tenant, body, accepted, inputs, driven=driven, traceparent=traceparent)
+        return await self._open(row, accepted, (idempotency_key, digest(body)) if idempotency_key else None)
+
+    async def repeat(self, before: RunRow, body: Json, reuse: Json) -> RunRow:
+        """Accept a run that repeats another with results that it re-uses. Raises as `submit` does."""
+        accepted = self._planner.accept(body["workflow"])
+        driven = await self._room()
+        row = self._new_row(before.tenant, body, accepted, body["inputs"], driven=driven, traceparent=None)
+        known = {path: outcome for path, outcome in reuse.items() if path in accepted.planned.plan.node_task}
+        return await self._open(replace(row, parent=before.id, nodes=known), accepted, None)
+
+    async def _room(self) -> bool:
+        """Whether this control has room to drive another run; else it waits. Raises TooManyRequests."""
+        if self._driver.has_room:
+            return True
+        if await self._parts.queue.waiting_count() >= self._parts.settings.max_queued_runs:
+            raise TooManyRequests("as many runs wait as are allowed to", retry_after=5.0)
+        return False
+
+    async def _open(self, row: RunRow, accepted: Accepted, key: tuple[str, str] | None) -> RunRow:
         with self._driver.reserve(row.id):
-            await open_run(self._parts.queue, row, accepted.planned)
-            return await self._keep(row, body, idempotency_key)
+            weight = self._parts.settings.weight_of(row.tenant)
+            await open_run(self._parts.queue, row, accepted.planned, weight)
+            return await self._keep(row, key)
 
     def _new_row(
         self, tenant: str, body: Json, accepted: Accepted, inputs: Json, *, driven: bool, traceparent: str | None
@@ -72,9 +90,9 @@ class RunService:
             traceparent=traceparent,
         )
 
-    async def _keep(self, row: RunRow, body: Json, key: str | None) -> RunRow:
+    async def _keep(self, row: RunRow, key: tuple[str, str] | None) -> RunRow:
         try:
-            kept = await self._parts.store.insert_run(row, (key, digest(body)) if key else None)
+            kept = await self._parts.store.insert_run(row, key)
         except BaseException:
             await self._discard(row.id)
             raise
@@ -120,9 +138,12 @@ class RunService:
             return record_of(row, row.nodes or {}, {})
         queue = self._parts.queue
         status, ending, ended_at = await queue.run_fields(row.id, "status", "ending", "ended_at")
+        if status is None:
+            return record_of(row, row.nodes or {}, {})
         record = record_of(row, await queue.ledger(row.id), await queue.ticks(row.id))
+        record["status"] = "paused" if status == "parking" else status
         if status in ENDED:
-            record |= {"status": status, "ended_at": rfc3339(int(ended_at or 0)), **json.loads(ending or "{}")}
+            record |= {"ended_at": rfc3339(int(ended_at or 0)), **json.loads(ending or "{}")}
         return record
 
     async def _ended(self, run: str, tenant: str) -> None:
@@ -135,19 +156,6 @@ class RunService:
         rows, following = await self._parts.store.runs(tenant, status=status, after=after, limit=limit)
         return {"runs": [record_of(row, None, {}) for row in rows], "next": following}
 
-    # Ending --------------------------------------------------------------------------------------------------------
-
-    async def cancel(self, run: str, tenant: str) -> Json:
-        """End a run at once; one that has ended stays as it ended. Raises NotFound, Unavailable."""
-        row = await self._parts.store.run(run, tenant)
-        if row.status not in ENDED:
-            data = compact({"reason": "cancelled by its owner"})
-            answer = await self._parts.queue.finish(run, None, "cancelled", data)
-            if row.owner is None or answer == "missing":
-                await archive(self._parts, row, row.epoch, None)
-            row = await self._parts.store.run(run, tenant)
-        return await self._live_record(row)
-
     # Watching ------------------------------------------------------------------------------------------------------
 
     async def history(self, run: str, tenant: str, after: str | None, limit: int) -> Json:
@@ -157,9 +165,16 @@ class RunService:
         return {"events": events, "next": events[-1]["id"] if events else after}
 
     async def _past(self, run: str, after: str, limit: int) -> list[Json]:
-        """Durable events after a cursor: from Redis while it has them, which is all of them, then from the archive."""
+        """Durable events after a cursor: from Redis while it has them, then from the archive.
+
+        Of a run that was parked Redis has only what came since, beginning with its being resumed.
+        """
         found = await read_events(self._parts.queue.client, run, after, limit)
-        return found or await self._parts.store.archived_events(run, after, limit) or []
+        if found and not found[0]["data"].get("resumed"):
+            return found
+        archived = await self._parts.store.archived_events(run, after, limit) or []
+        before = [event for event in archived if not found or cursor(event["id"]) < cursor(found[0]["id"])]
+        return (before + found)[:limit]
 
     async def watch(self, run: str, tenant: str, after: str | None) -> AsyncIterator[Json]:
         """Yield events after a cursor, then live ones, until the run's end. Raises NotFound, InvalidRequest.

@@ -15,6 +15,7 @@ from spindle_control import metrics
 from spindle_control.api_keys import ApiKeys
 from spindle_control.drive import Parts
 from spindle_control.driver import Driver
+from spindle_control.operations import Operations
 from spindle_control.planner import Planner
 from spindle_control.registry import Registry
 from spindle_control.runs import RunService
@@ -34,6 +35,7 @@ class Services:
     store: Store
     artifacts: ArtifactStore
     runs: RunService
+    operations: Operations
     registry: Registry
     keys: ApiKeys
     driver: Driver
@@ -62,12 +64,13 @@ async def open_services(settings: ControlSettings) -> AsyncIterator[Services]:
         planner = Planner(registry, settings)
         driver = Driver(parts, planner, settings.redis)
         runs = RunService(parts, planner, driver, hub)
+        operations = Operations(parts, planner, driver, runs)
 
         async def redis_health() -> None:
             await away(client.ping())
 
         services = Services(
-            settings, store, artifacts, runs, registry, ApiKeys(settings.keys_file), driver, redis_health
+            settings, store, artifacts, runs, operations, registry, ApiKeys(settings.keys_file), driver, redis_health
         )
         metrics.driver_progress.set_function(lambda: driver.silence)
         metrics.reconciler_age.set_function(lambda: driver.reconciler_age)

@@ -3,7 +3,7 @@
 import ipaddress
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from spindle_common.settings import CommonSettings
 
@@ -28,6 +28,7 @@ class ControlSettings(CommonSettings):
     fuse_chains: bool = Field(
         True, description="Fuse linear chains into one task; off: a task a node, easier to watch."
     )
+    tenant_weights: dict[str, float] = Field({}, description='Shares of busy workers: {"acme": 3}; others have 1.')
     max_driven_runs: int = Field(256, ge=1, description="Runs that one control drives at once; more stay queued.")
     max_queued_runs: int = Field(10_000, ge=1, description="Runs that may wait; beyond it submissions get 429.")
     max_sockets: int = Field(2000, ge=1, description="WebSockets and event streams open at once.")
@@ -36,6 +37,17 @@ class ControlSettings(CommonSettings):
     control_beat_seconds: float = Field(1.0, gt=0, description="How often a control renews its lease.")
     crash_budget: int = Field(3, ge=1, description="Attempts of a task that may end by a dead worker.")
     archive_seconds: float = Field(60.0, ge=0, description="How long an ended run stays in Redis after archiving.")
+
+    @field_validator("tenant_weights")
+    @classmethod
+    def _positive(cls, value: dict[str, float]) -> dict[str, float]:
+        if not all(0.001 <= weight <= 1000 for weight in value.values()):
+            raise ValueError("a weight must lie between 0.001 and 1000")
+        return value
+
+    def weight_of(self, tenant: str) -> float:
+        """A tenant's share of busy workers, beside the 1 of others."""
+        return self.tenant_weights.get(tenant, 1.0)
 
     @property
     def database(self) -> str:

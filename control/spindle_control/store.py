@@ -11,7 +11,7 @@ Errors: `NotFound`, `Conflict`, `InvalidRequest` for cursors, `Unavailable` when
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
@@ -23,7 +23,7 @@ from spindle_control.rows import FULL, LIGHT, Json, RunRow, full, light, to_valu
 from spindle_control.tables import ENDED, OPEN, cursor, node_types, run_events, runs, tickets
 from spindle_control.writer import Writer
 
-__all__ = ["ANY", "ENDED", "OPEN", "IdempotencyMismatch", "RunRow", "Store"]
+__all__ = ["ANY", "ENDED", "OPEN", "IdempotencyMismatch", "OpenRun", "RunRow", "Store"]
 
 ANY: Final = "*"
 CHUNK = 500  # events in one archived chunk
@@ -36,9 +36,15 @@ _one_run = sa.select(*FULL).where(runs.c.id == _bind("run"))
 _same_key = sa.select(*FULL, runs.c.request_digest).where(
     runs.c.tenant == _bind("tenant"), runs.c.idempotency_key == _bind("key")
 )
+_open_page = (
+    sa.select(runs.c.id, runs.c.status, runs.c.owner)
+    .where(runs.c.status.in_(OPEN), runs.c.id > _bind("after"))
+    .order_by(runs.c.id)
+    .limit(_bind("most", type_=sa.Integer))
+)
 _take_over = (
     sa.update(runs)
-    .where(runs.c.id == _bind("run"), runs.c.epoch < _bind("higher"), runs.c.status.in_(("queued", "running")))
+    .where(runs.c.id == _bind("run"), runs.c.epoch < _bind("higher"), runs.c.status.in_(OPEN))
     .values(
         owner=_bind("by"),
         epoch=_bind("higher"),
@@ -50,6 +56,17 @@ _end_run = (
     sa.update(runs)
     .where(runs.c.id == _bind("run"), runs.c.status.in_(OPEN), runs.c.epoch <= _bind("highest"))
     .values({name: _bind(f"new_{name}") for name in ("status", "ended_at", "outputs", "problem", "nodes")})
+)
+_park_run = (
+    sa.update(runs)
+    .where(runs.c.id == _bind("run"), runs.c.status.in_(OPEN), runs.c.epoch == _bind("epoch_held"))
+    .values(status="paused", nodes=_bind("new_nodes"), parked=_bind("new_parked"))
+)
+_last_chunk = (
+    sa.select(run_events.c.chunk, run_events.c.last_ms, run_events.c.last_seq)
+    .where(run_events.c.run == _bind("run"))
+    .order_by(run_events.c.chunk.desc())
+    .limit(1)
 )
 _chunks_of = sa.select(run_events.c.chunk, run_events.c.events).where(run_events.c.run == _bind("run"))
 _next_chunk = (
@@ -68,6 +85,14 @@ _delete_ticket = sa.delete(tickets).where(tickets.c.hash == _bind("used"))
 _expired_tickets = sa.delete(tickets).where(tickets.c.expires_at <= _bind("now"))
 _any_epoch = 2**63 - 1
 _ANNOTATIONS = frozenset({"title", "description", "examples", "$comment"})
+
+
+class OpenRun(NamedTuple):
+    """What the reconciler needs of a run that has not ended."""
+
+    id: str
+    status: str
+    owner: str | None
 
 
 class IdempotencyMismatch(Conflict):
@@ -153,8 +178,13 @@ class Store:
             query = query.where(runs.c.owner.is_(None) if owner is None else runs.c.owner == owner)
         return [full(each) for each in await self._read(query)]
 
+    async def open_page(self, after: str, limit: int) -> list[OpenRun]:
+        """Return runs that have not ended, in the order of their ids, without their large parts."""
+        found = await self._read(_open_page, after=after, most=limit)
+        return [OpenRun(each.id, each.status, each.owner) for each in found]
+
     async def take_over(self, run_id: str, owner: str, epoch: int) -> bool:
-        """Make `owner` the driver of a queued or running run; False where another holds it by a higher epoch."""
+        """Make `owner` the driver of a run that has not ended; False where another holds it by a higher epoch."""
         values = {"run": run_id, "by": owner, "higher": epoch, "now": _now()}
         return await self._writer.write(lambda connection: _execute(connection, _take_over, values) == 1)
 
@@ -185,12 +215,24 @@ class Store:
             "new_problem": problem,
             "new_nodes": nodes,
         }
-        chunks = [] if events is None else _chunks(run_id, events)
 
         def operation(connection: sa.Connection) -> bool:
             done = _execute(connection, _end_run, values) == 1
-            if done and chunks:
-                connection.execute(_insert_chunk, chunks)
+            if done and events is not None:
+                _append_events(connection, run_id, events)
+            return done
+
+        return await self._writer.write(operation)
+
+    async def park_run(self, run_id: str, epoch: int, nodes: Json, plan: str, events: Sequence[Json]) -> bool:
+        """Record a paused run as it stands, with the events since it was last parked; False: another drives it."""
+        parked = {"plan": plan, "last_event": events[-1]["id"]}
+        values = {"run": run_id, "epoch_held": epoch, "new_nodes": nodes, "new_parked": parked}
+
+        def operation(connection: sa.Connection) -> bool:
+            done = _execute(connection, _park_run, values) == 1
+            if done:
+                _append_events(connection, run_id, events)
             return done
 
         return await self._writer.write(operation)
@@ -271,13 +313,22 @@ def _page_cursor(after: str) -> "sa.Tuple":
     return sa.tuple_(sa.literal(int(created_at)), sa.literal(run_id))
 
 
-def _chunks(run_id: str, events: Sequence[Json]) -> list[Json]:
+def _append_events(connection: sa.Connection, run_id: str, events: Sequence[Json]) -> None:
+    """Archive the events behind those archived before; ones that are there already are left out."""
+    found = connection.execute(_last_chunk, {"run": run_id}).first()
+    first, last = (found.chunk + 1, (found.last_ms, found.last_seq)) if found else (0, (-1, -1))
+    newer = [event for event in events if cursor(event["id"]) > last]
+    if newer or not found:
+        connection.execute(_insert_chunk, _chunks(run_id, newer, first))
+
+
+def _chunks(run_id: str, events: Sequence[Json], first: int) -> list[Json]:
     """Cut events into chunks; an empty archive is one empty chunk, so that it can be told from none."""
     parts = [list(events[start : start + CHUNK]) for start in range(0, len(events), CHUNK)] or [[]]
     ends = [cursor(part[-1]["id"]) if part else (0, 0) for part in parts]
     return [
         {"run": run_id, "chunk": number, "last_ms": ms, "last_seq": seq, "events": part}
-        for number, (part, (ms, seq)) in enumerate(zip(parts, ends, strict=True))
+        for number, (part, (ms, seq)) in enumerate(zip(parts, ends, strict=True), first)
     ]
 
 

@@ -41,6 +41,7 @@ runs = sa.Table(
     sa.Column("outputs", json_or_null),
     sa.Column("workflow", sa.JSON, nullable=False),
     sa.Column("nodes", json_or_null),
+    sa.Column("parked", json_or_null),
     sa.UniqueConstraint("tenant", "idempotency_key", name="runs_idempotency"),
     sa.Index("runs_newest", "tenant", "created_at", "id"),
     sa.Index("runs_open", "status", "owner", sqlite_where=_open, postgresql_where=_open),

@@ -8,11 +8,12 @@ import pytest
 
 from spindle_common import keys
 from spindle_common.events import from_entry
-from spindle_common.problems import Crashed
+from spindle_common.problems import Crashed, TimedOut
 from spindle_common.queue import NodeEnd, Offer, Queue, Right, compact, outcome_text
 
 FIELDS: dict[str, str | int] = {
     "tenant": "default",
+    "weight": 1,
     "priority": 0,
     "workflow": "{}",
     "inputs": "{}",
@@ -20,6 +21,7 @@ FIELDS: dict[str, str | int] = {
     "traceparent": "",
 }
 CRASHED = Crashed().problem()
+WAITED = TimedOut().problem()
 LEASE = 30.0
 
 
@@ -126,7 +128,7 @@ async def test_a_lapsed_lease_is_offered_again_under_a_higher_fence(queue: Queue
     await queue.dispatch(run, 1, [offer()], 3)
     old = Right((await queue.take("w1", "n1", 0.0, {"cpu": 1}))[0].task, 1, "n1")
     await asyncio.sleep(0.01)
-    assert (await queue.sweep(CRASHED))[1] == 1
+    assert (await queue.sweep(CRASHED, WAITED))[1] == 1
     (new,) = await taken(queue, nonce="n2")
     assert new.attempt == 2
     assert await queue.commit(old, [done("a", "old")], last=True) == "stale"
@@ -142,7 +144,7 @@ async def test_a_task_that_keeps_killing_its_worker_fails_after_its_budget(queue
     for nonce in ("n1", "n2"):
         assert await queue.take("w1", nonce, 0.0, {"cpu": 1})
         await asyncio.sleep(0.01)
-        await queue.sweep(CRASHED)
+        await queue.sweep(CRASHED, WAITED)
     assert await taken(queue, nonce="n3") == []
     assert (await queue.ledger(run))["a"]["problem"]["type"].endswith("crashed")
     assert await queue.client.xlen(keys.DEAD) == 1
@@ -154,11 +156,11 @@ async def test_an_error_waits_for_its_delay(queue: Queue) -> None:
     await registered(queue)
     await queue.dispatch(run, 1, [offer()], 3)
     (right,) = await taken(queue)
-    assert await queue.give_back(right, "error", 0.05, "a", "{}") == "ok"
+    assert await queue.give_back(right, "error", delay=0.05, path="a") == "ok"
     assert await taken(queue, nonce="n2") == []
     assert await queue.errors(right.task) == {"a": 1}
     await asyncio.sleep(0.06)
-    await queue.sweep(CRASHED)
+    await queue.sweep(CRASHED, WAITED)
     (again,) = await taken(queue, nonce="n3")
     assert again.attempt == 2
     assert run
@@ -235,7 +237,7 @@ async def test_a_dead_worker_leaves_no_slots(queue: Queue) -> None:
     await queue.register("w1", 0.0, "{}", {"cpu": 4})
     await registered(queue, "w2", cpu=1)
     await asyncio.sleep(0.01)
-    assert (await queue.sweep(CRASHED))[2] == 1
+    assert (await queue.sweep(CRASHED, WAITED))[2] == 1
     assert await queue.client.hgetall(keys.SLOTS) == {"cpu": "1"}
     assert await queue.client.zrange(keys.WORKERS, 0, -1) == ["w2"]
 

@@ -12,8 +12,10 @@ from spindle_common.queue import Offer, Queue, compact, connect
 from support.cluster import Cluster
 from support.redis_server import RedisServer
 
+PROBLEM = {"type": "x", "title": "x", "status": 500}
 FIELDS: dict[str, str | int] = {
     "tenant": "default",
+    "weight": 1,
     "priority": 0,
     "workflow": "{}",
     "inputs": "{}",
@@ -96,7 +98,7 @@ async def test_a_held_node_lets_its_siblings_end_first(queue: Queue) -> None:
 
 async def sweep(queue: Queue) -> None:
     while True:
-        await queue.sweep({"type": "x", "title": "x", "status": 500})
+        await queue.sweep(PROBLEM, PROBLEM)
         await asyncio.sleep(0.05)
 
 

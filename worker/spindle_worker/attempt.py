@@ -114,7 +114,9 @@ class Attempt:
 
     async def _known(self) -> dict[str, Outcome]:
         """What the body feeds, and on a later attempt what an earlier one committed; handles are made again."""
-        known: dict[str, Outcome] = await self._spill.fetch(self._body.get("feed", {}))
+        feed: dict[str, Outcome] = self._body.get("feed", {})
+        fed = {path: o for path, o in feed.items() if path not in self._nodes or self._may_keep(path, o)}
+        known: dict[str, Outcome] = await self._spill.fetch(fed)
         if self.taken.attempt > 1:
             self._errors = await self._eq.queue.errors(self.taken.task)
             ledger = await self._eq.queue.ledger(self.taken.run)
@@ -213,5 +215,5 @@ class Attempt:
         path, held = max(self._held.items(), key=lambda item: item[1].delay)
         data = compact({"cause": "error", "delay_seconds": held.delay, "problem": held.problem})
         queue, delay = self._eq.queue, held.delay
-        await patiently(lambda: queue.give_back(self.right, "error", delay, path, data))
+        await patiently(lambda: queue.give_back(self.right, "error", delay=delay, path=path, data=data))
         return "retried"

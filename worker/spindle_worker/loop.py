@@ -14,8 +14,8 @@ import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
-from spindle_common.problems import Unavailable
-from spindle_common.queue import EntryWatch, Right, StopWatch, Taken
+from spindle_common.problems import Crashed, Unavailable
+from spindle_common.queue import EntryWatch, Right, StopWatch, Taken, compact
 from spindle_common.stopping import stop
 from spindle_worker import metrics
 from spindle_worker.attempt import Attempt, Equipment
@@ -23,6 +23,8 @@ from spindle_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 _AWAY_SECONDS = 0.5
+_CRASHED = compact(Crashed("it broke its attempts as often as its budget allows").problem())
+_DRAINED = compact(Crashed("its workers were stopped as often as its budget allows").problem())
 _ORDER = {"gpu": 0, "cpu": 1, "async": 2}
 
 
@@ -84,7 +86,7 @@ class Worker:
         for attempt in list(self._attempts):
             attempt.cancel()
             with contextlib.suppress(Unavailable):
-                await self._queue.give_back(attempt.right, "drain", 0.0)
+                await self._queue.give_back(attempt.right, "drain", spent=_DRAINED)
         await stop(list(self._attempts.values()))
 
     # Taking --------------------------------------------------------------------------------------------------------
@@ -125,7 +127,7 @@ class Worker:
         except Exception:
             log.exception("an attempt broke", extra={"task": attempt.taken.task})
             with contextlib.suppress(Unavailable):
-                await self._queue.give_back(attempt.right, "crash", 1.0)
+                await self._queue.give_back(attempt.right, "crash", spent=_CRASHED)
         finally:
             queue = attempt.taken.queue
             self._busy[queue] -= 1

@@ -29,6 +29,8 @@ class PlanTask:
     needs: tuple[str, ...]
     inputs: tuple[str, ...]
     starts: tuple[str, ...]
+    queue_timeout: float = 0.0
+    """Seconds that it may wait for a worker; 0: any time."""
 
 
 @dataclass(frozen=True)

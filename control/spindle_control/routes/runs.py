@@ -83,7 +83,7 @@ async def show(
 )
 async def cancel(request: Request, run_id: str) -> JSONResponse:
     """End a run at once; its workers stop within two seconds."""
-    return JSONResponse(await services(request).runs.cancel(run_id, tenant(request)))
+    return JSONResponse(await services(request).operations.cancel(run_id, tenant(request)))
 
 
 @router.get(

@@ -1,0 +1,91 @@
+"""What no other loop can see, looked for every few seconds and put right (design, section 5.9).
+
+    driven runs      gone from Redis -> `state-lost`; paused -> parked; still for a while -> their tasks audited
+    open rows        running without a live driver -> adopted; queued but not in line -> put in line again
+    keys             what is left of a run without a hash -> removed; a parked run's that outlived its driver -> removed
+    workers          slots counted anew, consumers of dead workers removed
+
+Rows and keys are read a page a round, so that a round costs the same however many there are.
+"""
+
+from typing import TYPE_CHECKING
+
+from spindle_common.problems import NotFound
+from spindle_control import metrics
+from spindle_control.drive import Parts
+from spindle_control.opening import open_run
+from spindle_control.planner import Planner
+from spindle_control.store import OpenRun
+
+if TYPE_CHECKING:
+    from spindle_control.driver import Driver
+
+_STILL_SECONDS = 5.0
+_ROWS = 1000
+
+
+class Reconciler:
+    """Goes round; one in each control process."""
+
+    def __init__(self, driver: "Driver", parts: Parts, planner: Planner) -> None:
+        self._driver, self._parts, self._planner = driver, parts, planner
+        self._row, self._key = "", 0
+
+    async def round(self) -> None:
+        """Look once at everything that is driven here, and at one page of the rest."""
+        await self._driven()
+        live = await self._parts.queue.live_controls()
+        await self._rows(live)
+        await self._keys(live)
+        await self._parts.queue.tidy()
+
+    async def _driven(self) -> None:
+        for run, drive in list(self._driver.drives.items()):
+            if drive.still_seconds < _STILL_SECONDS:
+                continue
+            (status,) = await self._parts.queue.run_fields(run, "status")
+            if status is None:
+                drive.lost()
+                continue
+            drive.rest()
+            found = await self._parts.queue.audit(run, drive.epoch)
+            if isinstance(found, int):
+                metrics.mended.labels("task").inc(found)
+
+    async def _rows(self, live: set[str]) -> None:
+        rows = await self._parts.store.open_page(self._row, _ROWS)
+        self._row = rows[-1].id if len(rows) == _ROWS else ""
+        for row in rows:
+            if self._driver.holds(row.id):
+                continue
+            if row.status == "running" and row.owner not in live - {self._driver.owner}:
+                metrics.mended.labels("run").inc()
+                await self._driver.adopt(await self._parts.store.run(row.id))
+            elif row.status == "queued" and await self._parts.queue.enqueue(row.id) == "missing":
+                await self._open_again(row)
+
+    async def _open_again(self, row: OpenRun) -> None:
+        """Redis lost a run that waited: nothing of it was done, so it waits again."""
+        whole = await self._parts.store.run(row.id)
+        if whole.status == "queued":
+            metrics.mended.labels("run").inc()
+            weight = self._parts.settings.weight_of(whole.tenant)
+            await open_run(self._parts.queue, whole, self._planner.accept(whole.workflow).planned, weight)
+
+    async def _keys(self, live: set[str]) -> None:
+        queue = self._parts.queue
+        self._key, runs = await queue.runs_with_ledgers(self._key)
+        for run in runs:
+            status, owner, epoch = await queue.run_fields(run, "status", "owner", "epoch")
+            if status is None:
+                metrics.mended.labels("key").inc(await queue.clear(run))
+            elif status == "parking" and owner not in live:
+                await self._forget_parked(run, int(epoch or 0))
+
+    async def _forget_parked(self, run: str, epoch: int) -> None:
+        try:
+            row = await self._parts.store.run(run)
+        except NotFound:
+            return
+        if row.status == "paused" and row.epoch == epoch:
+            await self._parts.queue.parked(run, epoch)
