@@ -26,8 +26,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from spindle_common import keys
 from spindle_common.problems import SpindleError, Unavailable
 
-_SCRIPT = (resources.files("spindle_common") / "spindle.lua").read_text()
-_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+SCRIPT = (resources.files("spindle_common") / "spindle.lua").read_text()
 BLOCK_MS = 5000
 _BLOCKED_TIMEOUT = 10.0
 
@@ -176,17 +175,18 @@ def _run_args(fields: "Fields") -> list[str | int | float]:
 class Queue:
     """The atomic steps, each one round trip."""
 
-    def __init__(self, client: "aioredis.Redis") -> None:
-        self.client = client
+    def __init__(self, client: "aioredis.Redis", script: str = SCRIPT) -> None:
+        self.client, self._script = client, script
+        self._sha = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
     async def _step(self, *args: str | float) -> Any:
         return await away(self._evaluate(args))
 
     async def _evaluate(self, args: Sequence[str | float]) -> Any:
         try:
-            return await self.client.evalsha(_SHA, 0, *args)
+            return await self.client.evalsha(self._sha, 0, *args)
         except NoScriptError:
-            return await self.client.eval(_SCRIPT, 0, *args)
+            return await self.client.eval(self._script, 0, *args)
 
     async def check_server(self) -> None:
         """Refuse, loudly, a Redis that may drop keys. Raises RedisRefused, Unavailable."""
