@@ -181,17 +181,17 @@ class RunService:
 
         Ticks and previews come in between, without id. A watcher that is too slow gets `bye` with its cursor.
         """
-        row = await self._parts.store.run(run, tenant)
+        await self._parts.store.check_run(run, tenant)
         seen = _valid(after)
         subscription = await self._hub.open(run, self._parts.settings.socket_queue)
         try:
             while True:
-                async for event in self._replay(row, seen):
+                async for event in self._replay(run, seen):
                     seen = event.get("id", seen)
                     yield event
                     if event["type"] in RUN_ENDS:
                         return
-                if (await self._parts.store.run(run)).status in ENDED:
+                if await self._has_ended(run):
                     if not await self._past(run, seen, 1):
                         return
                     continue
@@ -203,26 +203,31 @@ class RunService:
         finally:
             subscription.close()
 
-    async def _replay(self, row: RunRow, after: str) -> AsyncIterator[Json]:
+    async def _has_ended(self, run: str) -> bool:
+        """Whether a run has ended: Redis tells while it holds the run, then the database."""
+        (status,) = await self._parts.queue.run_fields(run, "status")
+        return (status or (await self._parts.store.run(run)).status) in ENDED
+
+    async def _replay(self, run: str, after: str) -> AsyncIterator[Json]:
         first = True
         while True:
-            events = await self._past(row.id, after, _PAGE)
-            if first and not events and await self._forgotten(row):
-                yield await self._gap(row)
+            events = await self._past(run, after, _PAGE)
+            if first and not events and await self._forgotten(run):
+                yield await self._gap(run)
             for event in events:
                 yield event
             if len(events) < _PAGE:
                 return
             after, first = events[-1]["id"], False
 
-    async def _forgotten(self, row: RunRow) -> bool:
+    async def _forgotten(self, run: str) -> bool:
         """Whether neither Redis nor the archive has any event of the run, not even its first."""
-        return not await self._past(row.id, START, 1)
+        return not await self._past(run, START, 1)
 
-    async def _gap(self, row: RunRow) -> Json:
-        snapshot = await self._live_record(await self._parts.store.run(row.id))
+    async def _gap(self, run: str) -> Json:
+        snapshot = await self._live_record(await self._parts.store.run(run))
         data = {"reason": "the events of this run were lost", "snapshot": snapshot}
-        return {"type": "gap", "run": row.id, "time": rfc3339(int(time.time() * 1000)), "data": data}
+        return {"type": "gap", "run": run, "time": rfc3339(int(time.time() * 1000)), "data": data}
 
     async def _follow(self, subscription: Any, seen: str) -> AsyncIterator[Json]:
         """Live events newer than the cursor; returns when the past must be read again."""

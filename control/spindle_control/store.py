@@ -10,6 +10,7 @@ Errors: `NotFound`, `Conflict`, `InvalidRequest` for cursors, `Unavailable` when
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -27,6 +28,7 @@ __all__ = ["ANY", "ENDED", "OPEN", "IdempotencyMismatch", "OpenRun", "RunRow", "
 
 ANY: Final = "*"
 CHUNK = 500  # events in one archived chunk
+_REMEMBERED = 10_000
 
 # Statements are built once: building one costs more than running it.
 _bind = sa.bindparam
@@ -107,6 +109,7 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._writer = Writer(database)
+        self._tenants: OrderedDict[str, str] = OrderedDict()  # whose a run is never changes
 
     @classmethod
     async def open(cls, url: str) -> "Store":
@@ -139,12 +142,12 @@ class Store:
         if idempotency is None:
             values = to_values(row)
             await self._writer.write(lambda connection: _execute(connection, _insert_run, values))
-            return row
+            return self._remember(row)
         key, digest = idempotency
         values = to_values(row) | {"idempotency_key": key, "request_digest": digest}
         before = await self._writer.write(lambda connection: _insert_once(connection, values))
         if before is None:
-            return row
+            return self._remember(row)
         found, request_digest = before
         if request_digest != digest:
             raise IdempotencyMismatch("Use a new Idempotency-Key for a new request.")
@@ -156,6 +159,17 @@ class Store:
         if not found or (tenant is not None and found[0].tenant != tenant):
             raise NotFound(f"There is no run {run_id!r}.")
         return full(found[0])
+
+    async def check_run(self, run_id: str, tenant: str) -> None:
+        """Raise `NotFound` unless the tenant has the run; asks nobody about runs that were accepted here lately."""
+        if self._tenants.get(run_id) != tenant:
+            await self.run(run_id, tenant)
+
+    def _remember(self, row: RunRow) -> RunRow:
+        self._tenants[row.id] = row.tenant
+        if len(self._tenants) > _REMEMBERED:
+            self._tenants.popitem(last=False)
+        return row
 
     async def runs(
         self, tenant: str, *, status: str | None = None, after: str | None = None, limit: int = 50

@@ -81,7 +81,7 @@ async def _follow(socket: WebSocket, run_id: str, after: str | None) -> None:
     refusal: tuple[int, str] | None = None
     try:
         start = valid_cursor(after)
-        await found.store.run(run_id, tenant(socket))
+        await found.store.check_run(run_id, tenant(socket))
     except NotFound as error:
         refusal = 4404, error.detail
     except InvalidRequest as error:
