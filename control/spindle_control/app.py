@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from spindle_control import asyncapi, openapi, problem_handlers
 from spindle_control.auth import Guard
 from spindle_control.edge import Edge
-from spindle_control.routes import artifacts, catalog, events, health, runs, workflows
+from spindle_control.routes import artifacts, catalog, dead_letters, events, health, runs, workflows
 from spindle_control.service import Services
 from spindle_control.streams import Streams
 
@@ -41,7 +41,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.state.streams = Streams(services.settings.max_sockets)
-    routers = [module.router for module in (workflows, runs, events, artifacts, catalog, health)]
+    routers = [module.router for module in (workflows, runs, dead_letters, events, artifacts, catalog, health)]
     app.state.api_routes = [route for router in routers for route in router.routes]
     problem_handlers.install(app)
     for router in routers:

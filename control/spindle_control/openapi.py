@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 
 Json = dict[str, Any]
 
-_FILES = ("artifact", "event", "manifest", "problem", "run", "task", "workflow")
+_FILES = ("artifact", "dead_letter", "event", "manifest", "problem", "run", "task", "workflow")
 _TEXT: Json = {"type": "string"}
 _CURSOR: Json = {"type": ["string", "null"], "description": "Cursor of the next page; null at the end."}
 
@@ -36,6 +36,7 @@ _OWN: dict[str, Json] = {
         {"nodes": _list({"allOf": [_ref("NodeRecord"), _object({"path": _TEXT})]}), "next": _CURSOR},
     ),
     "EventPage": _object({"events": _list(_ref("Event")), "next": _CURSOR}),
+    "DeadLetterPage": _object({"dead_letters": _list(_ref("DeadLetter")), "next": _CURSOR}),
     "Validation": _object(
         {"valid": {"const": True}, "digest": _TEXT, "warnings": _list(_ref("Mistake")), "plan": {"type": "object"}},
     ),

@@ -7,9 +7,12 @@ retry   a new run of the same workflow and inputs that re-uses what was committe
 
 import asyncio
 import json
+import re
 from typing import Any
 
-from spindle_common.problems import Conflict, NotFound, StateLost, Unavailable
+from spindle_common.digests import digest
+from spindle_common.events import cursor, rfc3339
+from spindle_common.problems import Conflict, InvalidRequest, NotFound, StateLost, Unavailable
 from spindle_common.queue import DeadLetter, compact
 from spindle_control.drive import Parts, archive
 from spindle_control.driver import Driver
@@ -21,6 +24,8 @@ from spindle_control.store import ENDED, RunRow
 Json = dict[str, Any]
 _PARKING_SECONDS = 10.0
 _LOOK_SECONDS = 0.05
+_ENTRY = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
+_LETTERS = 1000  # read at once: other tenants' lie in between
 
 
 class RunEnded(Conflict):
@@ -102,11 +107,12 @@ class Operations:
 
     # Over ----------------------------------------------------------------------------------------------------------
 
-    async def retry(self, run: str, tenant: str) -> RunRow:
+    async def retry(self, run: str, tenant: str, idempotency_key: str | None = None) -> RunRow:
         """Accept a new run that repeats an ended one and re-uses what it committed.
 
         Raises:
-            NotFound, RunNotEnded, InvalidWorkflow (a node type is gone), TooManyRequests, Unavailable.
+            NotFound, RunNotEnded, InvalidWorkflow (a node type is gone), Conflict (the key), TooManyRequests,
+            Unavailable.
 
         """
         row = await self._parts.store.run(run, tenant)
@@ -114,26 +120,33 @@ class Operations:
             raise RunNotEnded(f"it is {row.status}; cancel it first, or wait")
         seeded = self._planner.accept(row.workflow).planned.seeded
         body = {"workflow": with_seeds(row.id, row.workflow, seeded), "inputs": row.inputs, "priority": row.priority}
-        return await self._runs.repeat(row, body, _reusable(row))
+        key = (idempotency_key, digest({"retry": row.id})) if idempotency_key else None
+        return await self._runs.repeat(row, body, _reusable(row), key)
 
-    async def dead_letters(self, tenant: str, before: str | None, limit: int) -> Json:
-        """Page through tasks that used up their budget, newest first. Raises Unavailable."""
-        page: list[Json] = []
-        cursor = f"({before}" if before else "+"
-        while len(page) < limit:
-            found = await self._parts.queue.dead_letters(cursor, limit)
-            page += [_letter(each) for each in found if each.fields["tenant"] == tenant]
-            if len(found) < limit:
-                return {"dead_letters": page[:limit], "next": page[limit - 1]["id"] if len(page) > limit else None}
-            cursor = f"({found[-1].id}"
-        return {"dead_letters": page[:limit], "next": page[limit - 1]["id"]}
+    async def dead_letters(self, tenant: str, after: str | None, limit: int) -> Json:
+        """Page through tasks that used up their budget, newest first. Raises InvalidRequest, Unavailable."""
+        if after is not None and not _ENTRY.fullmatch(after):
+            raise InvalidRequest("The cursor `after` is not one that a page gave as `next`.")
+        mine: list[Json] = []
+        before = f"({after}" if after else "+"
+        found: list[DeadLetter] | None = None
+        while len(mine) <= limit and (found is None or len(found) == _LETTERS):
+            found = await self._parts.queue.dead_letters(before, _LETTERS)
+            mine += [_letter(each) for each in found if each.fields["tenant"] == tenant]
+            before = f"({found[-1].id}" if found else before
+        return {"dead_letters": mine[:limit], "next": mine[limit - 1]["id"] if len(mine) > limit else None}
 
     async def redrive(self, letter: str, tenant: str) -> RunRow:
-        """Repeat the run of a dead letter and forget the letter. Raises as `retry` does."""
-        found = await self._parts.queue.dead_letter(letter)
+        """Repeat the run of a dead letter and forget the letter; at once by several, they get the same run.
+
+        Raises:
+            as `retry` does.
+
+        """
+        found = await self._parts.queue.dead_letter(letter) if _ENTRY.fullmatch(letter) else None
         if found is None or found.fields["tenant"] != tenant:
-            raise NotFound(f"There is no dead letter {letter!r}.")
-        row = await self.retry(found.fields["run"], tenant)
+            raise NotFound(f"There is no dead letter {letter[:40]!r}.")
+        row = await self.retry(found.fields["run"], tenant, f"redrive {letter}")  # no caller's key has a space
         await self._parts.queue.bury(letter)
         return row
 
@@ -154,12 +167,14 @@ def _reusable(row: RunRow) -> Json:
 
 def _letter(letter: DeadLetter) -> Json:
     fields = letter.fields
+    history = json.loads(fields["history"])
     return {
         "id": letter.id,
+        "time": rfc3339(cursor(letter.id)[0]),
         "run": fields["run"],
         "queue": fields["queue"],
         "nodes": json.loads(fields["paths"]),
         "attempts": int(fields["attempt"]),
         "problem": json.loads(fields["problem"]),
-        "history": json.loads(fields["history"]),
+        "history": [{**{k: v for k, v in past.items() if k != "at"}, "time": rfc3339(past["at"])} for past in history],
     }

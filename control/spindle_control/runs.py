@@ -26,6 +26,8 @@ from spindle_control.records import record_of
 from spindle_control.store import ENDED, RunRow
 
 Json = dict[str, Any]
+Key = tuple[str, str] | None
+"""An idempotency key and the digest of its request."""
 _SUBMISSION = frozenset({"workflow", "inputs", "priority"})
 _PAGE = 1000
 
@@ -47,13 +49,13 @@ class RunService:
         row = self._new_row(tenant, body, accepted, inputs, driven=driven, traceparent=traceparent)
         return await self._open(row, accepted, (idempotency_key, digest(body)) if idempotency_key else None)
 
-    async def repeat(self, before: RunRow, body: Json, reuse: Json) -> RunRow:
+    async def repeat(self, before: RunRow, body: Json, reuse: Json, key: Key = None) -> RunRow:
         """Accept a run that repeats another with results that it re-uses. Raises as `submit` does."""
         accepted = self._planner.accept(body["workflow"])
         driven = await self._room()
         row = self._new_row(before.tenant, body, accepted, body["inputs"], driven=driven, traceparent=None)
         known = {path: outcome for path, outcome in reuse.items() if path in accepted.planned.plan.node_task}
-        return await self._open(replace(row, parent=before.id, nodes=known), accepted, None)
+        return await self._open(replace(row, parent=before.id, nodes=known), accepted, key)
 
     async def _room(self) -> bool:
         """Whether this control has room to drive another run; else it waits. Raises TooManyRequests."""
@@ -63,7 +65,7 @@ class RunService:
             raise TooManyRequests("as many runs wait as are allowed to", retry_after=5.0)
         return False
 
-    async def _open(self, row: RunRow, accepted: Accepted, key: tuple[str, str] | None) -> RunRow:
+    async def _open(self, row: RunRow, accepted: Accepted, key: Key) -> RunRow:
         with self._driver.reserve(row.id):
             weight = self._parts.settings.weight_of(row.tenant)
             await open_run(self._parts.queue, row, accepted.planned, weight)
@@ -90,7 +92,7 @@ class RunService:
             traceparent=traceparent,
         )
 
-    async def _keep(self, row: RunRow, key: tuple[str, str] | None) -> RunRow:
+    async def _keep(self, row: RunRow, key: Key) -> RunRow:
         try:
             kept = await self._parts.store.insert_run(row, key)
         except BaseException:

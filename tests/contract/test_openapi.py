@@ -41,7 +41,7 @@ CHECKS = [
     response_schema_conformance,
     unsupported_method,
 ]
-OPERATIONS = 19
+OPERATIONS = 24
 
 
 @pytest.fixture(scope="module")

@@ -218,6 +218,8 @@ def test_values_are_shown_short() -> None:
 
 EVENTS: list[dict[str, Any]] = [
     {"id": "1-0", "type": "run.queued", "data": {}},
+    {"id": "1-1", "type": "run.paused", "run": "r1", "data": {}},
+    {"id": "1-2", "type": "run.started", "data": {"resumed": True}},
     {"id": "2-0", "type": "node.started", "node": "a", "data": {}},
     {"type": "node.progress", "node": "a", "data": {"done": 3, "total": 20, "message": "denoising"}},
     {"type": "node.preview", "node": "a", "data": {"image": "…"}},
@@ -238,6 +240,8 @@ def test_events_are_shown_as_bars_on_a_terminal_and_as_lines_elsewhere(terminal:
             view.show(event)
     text = captured.get()
     assert "some events are lost: lost" in text
+    assert "paused; `spindle resume r1` lets it go on" in text
+    assert "resumed" in text
     if terminal:
         assert "✓ n11" in text
     else:
@@ -263,7 +267,15 @@ def test_help_imports_nothing_slow() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["runs"], ["show", "r"], ["cancel", "r"], ["watch", "r"], ["nodes"], ["workers"]], ids=lambda a: a[0]
+    "arguments",
+    [
+        ["runs"],
+        ["dead-letters"],
+        ["nodes"],
+        ["workers"],
+        *([command, "r"] for command in ("show", "cancel", "pause", "resume", "retry", "redrive", "watch")),
+    ],
+    ids=lambda a: a[0],
 )
 def test_a_server_that_is_away_is_status_3_with_what_to_do(arguments: list[str]) -> None:
     status, _, complaint = call(*arguments)

@@ -1,6 +1,7 @@
 """Generated from common/schemas by `just gen`; do not edit."""
 
 from .artifact_schema import Artifact
+from .dead_letter_schema import PastAttempt, DeadLetter
 from .event_schema import Event
 from .manifest_schema import Port, ModelInfo, NodeType, Manifest
 from .problem_schema import Mistake, Problem
@@ -18,6 +19,7 @@ from .workflow_schema import (
 
 __all__ = [
     "Artifact",
+    "DeadLetter",
     "Duration",
     "Event",
     "Id",
@@ -28,6 +30,7 @@ __all__ = [
     "NodeRecord",
     "NodeType",
     "Outcome",
+    "PastAttempt",
     "Port",
     "Problem",
     "RetryPolicy",

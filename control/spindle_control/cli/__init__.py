@@ -84,7 +84,51 @@ def cancel(session: Session, run_id: _Run) -> Coroutine[Any, Any, None]:
     """Cancel a run."""
     from spindle_control.cli import views
 
-    return views.cancel(session, run_id)
+    return views.change(session, "cancel", run_id)
+
+
+@command(app)
+def pause(session: Session, run_id: _Run) -> Coroutine[Any, Any, None]:
+    """Pause a run: what runs ends, nothing else starts. It may rest for as long as you like."""
+    from spindle_control.cli import views
+
+    return views.change(session, "pause", run_id)
+
+
+@command(app)
+def resume(session: Session, run_id: _Run) -> Coroutine[Any, Any, None]:
+    """Go on with a paused run."""
+    from spindle_control.cli import views
+
+    return views.change(session, "resume", run_id)
+
+
+@command(app)
+def retry(session: Session, run_id: _Run) -> Coroutine[Any, Any, None]:
+    """Repeat a run that has ended, as a new run; what it completed is re-used."""
+    from spindle_control.cli import views
+
+    return views.repeat(session, "retry", run_id)
+
+
+@command(app)
+def dead_letters(
+    session: Session, limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20
+) -> Coroutine[Any, Any, None]:
+    """List tasks that were given up because their workers kept dying, newest first."""
+    from spindle_control.cli import views
+
+    return views.dead_letters(session, limit)
+
+
+@command(app)
+def redrive(
+    session: Session, letter: Annotated[str, typer.Argument(metavar="LETTER", help="Id of the dead letter.")]
+) -> Coroutine[Any, Any, None]:
+    """Repeat the run of a dead letter, as a new run, and forget the letter."""
+    from spindle_control.cli import views
+
+    return views.repeat(session, "redrive", letter)
 
 
 @command(app)

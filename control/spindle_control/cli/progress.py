@@ -85,6 +85,8 @@ class Bars:
             self._progress.console.print(_words(event), style="yellow")
         node = event.get("node")
         if node is None:
+            if event["type"] == "run.paused" or event.get("data", {}).get("resumed"):
+                self._progress.console.print(_words(event), style="yellow", markup=False)
             return
         kind, data = event["type"], event.get("data", {})
         if kind in ("node.started", "node.retrying"):
@@ -122,6 +124,10 @@ def _words(event: Json) -> str:
     words: str = event["type"].rpartition(".")[2]
     if event["type"] == "gap":
         return f"some events are lost: {data.get('reason', 'the server no longer has them')}"
+    if event["type"] == "run.paused":
+        return f"paused; `spindle resume {event.get('run', 'RUN')}` lets it go on"
+    if data.get("resumed"):
+        return "resumed"
     problem = data.get("problem") or {}
     because = problem.get("detail") or problem.get("title") or data.get("reason") or data.get("cause")
     return f"{words}: {because}" if because else words

@@ -16,6 +16,7 @@ from spindle_control.cli.outputs import Target, read_targets, save
 from spindle_control.cli.panels import outputs_table, problems_of, seconds, status_text
 from spindle_control.cli.progress import view_of
 from spindle_control.cli.session import Refusal, Session, Status
+from spindle_control.cli.views import accepted
 from spindle_control.client import Client
 
 _STATUS = {"completed": Status.OK, "failed": Status.FAILED, "cancelled": Status.CANCELLED}
@@ -41,12 +42,13 @@ async def run(session: Session, wish: Wish) -> int:
         given = await read_inputs(wish.inputs, submission.input_specs, client)
         record = await client.submit(submission.workflow, submission.inputs | given)
         if not wish.wait:
-            return _accepted(session, record)
+            accepted(session, record)
+            return Status.OK
         return await _follow(session, client, record, targets)
 
 
 async def watch(session: Session, run_id: str) -> int:
-    """Follow a run to its end; with --json every event is a line."""
+    """Follow a run to its end, however long it is paused; with --json every event is a line."""
     async with session.client() as client:
         record = await client.get(run_id)
         if session.json:
@@ -54,15 +56,6 @@ async def watch(session: Session, run_id: str) -> int:
                 session.print_json(event)
             return _STATUS[(await client.get(run_id))["status"]]
         return await _follow(session, client, record, [])
-
-
-def _accepted(session: Session, record: dict[str, Any]) -> int:
-    if session.json:
-        session.print_json(record)
-    else:
-        session.out.print(record["id"])
-        session.err.print(f"Follow it: spindle watch {record['id']}", style="dim", markup=False)
-    return Status.OK
 
 
 async def _follow(session: Session, client: Client, record: dict[str, Any], targets: Sequence[Target]) -> int:

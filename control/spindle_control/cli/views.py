@@ -1,6 +1,6 @@
-"""The commands that look and change, one request each: runs, show, cancel, validate, nodes, workers."""
+"""The commands that look and change, one request each: runs, show, cancel, pause, retry, validate, nodes, …"""
 
-from typing import Any
+from typing import Any, Literal
 
 from spindle_control.cli import document
 from spindle_control.cli.panels import mistakes, run_view, seconds, status_text, table, when
@@ -54,14 +54,52 @@ async def show(session: Session, run_id: str) -> None:
         session.out.print(run_view(record))
 
 
-async def cancel(session: Session, run_id: str) -> None:
-    """Cancel a run; one that has ended stays as it ended."""
+async def change(session: Session, step: Literal["cancel", "pause", "resume"], run_id: str) -> None:
+    """Cancel, pause or resume a run; cancelling one that has ended leaves it as it ended."""
     async with session.client() as client:
-        record = await client.cancel(run_id)
+        steps = {"cancel": client.cancel, "pause": client.pause, "resume": client.resume}
+        record = await steps[step](run_id)
     if session.json:
         session.print_json(record)
     else:
         session.out.print(status_text(record["status"]))
+
+
+async def repeat(session: Session, step: Literal["retry", "redrive"], name: str) -> None:
+    """Repeat a run, or the run of a dead letter; prints the new run's id."""
+    async with session.client() as client:
+        record = await (client.retry(name) if step == "retry" else client.redrive(name))
+    accepted(session, record)
+
+
+def accepted(session: Session, record: Json) -> None:
+    """Print the id of a run that was accepted, and how to follow it."""
+    if session.json:
+        session.print_json(record)
+    else:
+        session.out.print(record["id"])
+        session.err.print(f"Follow it: spindle watch {record['id']}", style="dim", markup=False)
+
+
+async def dead_letters(session: Session, limit: int) -> None:
+    """List dead letters, newest first."""
+    async with session.client() as client:
+        page = await client.dead_letters(limit=limit)
+    if session.json:
+        session.print_json(page)
+        return
+    rows = (
+        (
+            one["id"],
+            one["run"],
+            ", ".join(one["nodes"]),
+            str(one["attempts"]),
+            when(one["time"]),
+            str(one["problem"].get("detail") or one["problem"]["title"]),
+        )
+        for one in page["dead_letters"]
+    )
+    session.out.print(table(("letter", "run", "nodes", "attempts", "given up", "why"), rows))
 
 
 async def nodes(session: Session, node_type: str | None) -> None:

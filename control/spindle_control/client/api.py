@@ -84,6 +84,28 @@ class Client:
         """Cancel a run; returns its record."""
         return await self._json("POST", _run(run) + ":cancel")
 
+    async def pause(self, run: str) -> Json:
+        """Let what runs end and start nothing else; returns the run's record."""
+        return await self._json("POST", _run(run) + ":pause")
+
+    async def resume(self, run: str) -> Json:
+        """Go on with a paused run; returns its record."""
+        return await self._json("POST", _run(run) + ":resume")
+
+    async def retry(self, run: str, *, idempotency_key: str | None = None) -> Json:
+        """Repeat a run that has ended; returns the new run's record. Nodes that it completed are re-used."""
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        return await self._json("POST", _run(run) + ":retry", headers=headers)
+
+    async def dead_letters(self, *, after: str | None = None, limit: int = 50) -> Json:
+        """Return a page of tasks that used up their budget: {"dead_letters": […], "next": cursor or null}."""
+        params = {"limit": limit} | ({"after": after} if after else {})
+        return await self._json("GET", "/api/v1/dead-letters", params=params)
+
+    async def redrive(self, letter: str) -> Json:
+        """Repeat the run of a dead letter and forget the letter; returns the new run's record."""
+        return await self._json("POST", f"/api/v1/dead-letters/{quote(letter, safe='')}:redrive")
+
     def events(self, run: str, after: str | None = None) -> AsyncIterator[Json]:
         """Events of a run, from the cursor `after` (default: all) to its end, each durable one once and in order.
 

@@ -41,6 +41,25 @@ CANCELLED: Json = {
     "outputs": {},
     "nodes": {"image": {"type": "image.generate@1", "status": "cancelled", "attempt": 1, "outputs": {}}},
 }
+_INTERRUPTED = {"type": "image.generate@1", "status": "queued", "attempt": 0, "outputs": {}}
+RUNNING: Json = {**_STARTED, "status": "running", "inputs": _INPUTS, "outputs": {}, "nodes": {"image": _INTERRUPTED}}
+PAUSED: Json = {**RUNNING, "status": "paused"}
+RETRIED: Json = {**QUEUED, "id": "019a1b2c4f00a1b2c3d4e5f607", "parent": _RUN["id"]}
+DEAD_LETTER: Json = {
+    "id": "1763690695000-0",
+    "time": "2026-11-21T02:04:55.000Z",
+    "run": _RUN["id"],
+    "queue": "gpu",
+    "nodes": ["image"],
+    "attempts": 3,
+    "problem": {
+        "type": "urn:spindle:problem:crashed",
+        "title": "The worker died while it ran this node",
+        "status": 500,
+    },
+    "history": [{"attempt": 1, "cause": "crash", "worker": "laptop-4711-a1b2", "time": "2026-11-21T02:04:35.000Z"}],
+}
+DEAD_LETTER_PAGE = {"dead_letters": [DEAD_LETTER], "next": DEAD_LETTER["id"]}
 RUN_PAGE = {"runs": [{**_STARTED, "status": "running"}], "next": f"1763690695000.{_RUN['id']}"}
 NODE_PAGE = {"nodes": [{"path": "image", **_NODE}], "next": "image"}
 EVENT: Json = {
@@ -107,9 +126,12 @@ def ref(name: str) -> Json:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def problem(status: int) -> Json:
-    """Describe a refusal."""
-    code, title = _PROBLEMS[status]
+_CONFLICTS = {"run-ended": "The run has ended", "run-not-ended": "The run has not ended"}
+
+
+def problem(status: int, code: str | None = None) -> Json:
+    """Describe a refusal; `code` where it is another than is usual for this status."""
+    code, title = (code, _CONFLICTS[code]) if code else _PROBLEMS[status]
     example: Json = {"type": f"urn:spindle:problem:{code}", "title": title, "status": status}
     example |= {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}
     if status == 422:
@@ -126,12 +148,16 @@ ANY_PROBLEM: dict[int | str, Any] = {
 }
 
 
-def answers(status: int, description: str, schema: str, example: object, *problems: int) -> dict[int | str, Any]:
+def answers(
+    status: int, description: str, schema: str, example: object, *problems: int | tuple[int, str]
+) -> dict[int | str, Any]:
     """Describe an operation's replies: the good one in JSON, the problems by status, the rest as problems too."""
     good = {"description": description, "content": {"application/json": {"schema": ref(schema), "example": example}}}
     found: dict[int | str, Any] = {status: good}
-    for each in sorted({401, 403, *problems}):
-        found[each] = problem(each)
+    codes: dict[int, str | None] = {401: None, 403: None}
+    codes |= dict(each if isinstance(each, tuple) else (each, None) for each in problems)
+    for each in sorted(codes):
+        found[each] = problem(each, codes[each])
     return found | ANY_PROBLEM
 
 

@@ -1,4 +1,4 @@
-"""Runs: accept, show, list, cancel, and page through their nodes."""
+"""Runs: accept, show, list, cancel, pause, resume, retry, and page through their nodes."""
 
 import re
 from typing import Annotated, Any
@@ -13,6 +13,7 @@ from spindle_control.api import PREFIX, Json, services, tenant
 from spindle_control.bodies import json_object
 from spindle_control.records import record_of
 from spindle_control.routes import documented as doc
+from spindle_control.rows import RunRow
 from spindle_control.tables import ENDED, OPEN
 
 router = APIRouter(prefix=f"{PREFIX}/runs", tags=["runs"])
@@ -21,6 +22,26 @@ MAX_WAIT = 60.0
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of a page.")]
 After = Annotated[str | None, Query(description="Cursor: `next` of the page before.", max_length=200)]
+IdempotencyKey = Annotated[
+    str | None, Header(description="Repeating a request with its key gives the same run.", examples=["b3f1"])
+]
+
+
+def accepted(record: Json) -> JSONResponse:
+    """Answer 202 with a run's record and where it is."""
+    return JSONResponse(record, status_code=202, headers={"Location": f"{PREFIX}/runs/{record['id']}"})
+
+
+def accepted_run(row: RunRow) -> JSONResponse:
+    """Answer 202 with the record of a run that was accepted just now."""
+    return accepted(record_of(row, row.nodes or {}, {}))
+
+
+def _valid(key: str | None) -> str | None:
+    if key is not None and not _KEY.fullmatch(key):
+        wrong = mistake("/headers/idempotency-key", "idempotency-key", "1 to 255 printable ASCII characters.")
+        raise InvalidRequest("The Idempotency-Key is not valid.", errors=[wrong])
+    return key
 
 
 @router.post(
@@ -30,21 +51,12 @@ After = Annotated[str | None, Query(description="Cursor: `next` of the page befo
     responses=doc.answers(202, "Accepted; follow `Location`.", "Run", doc.QUEUED, 400, 409, 413, 415, 422, 429, 503),
     openapi_extra=doc.body("Submission", doc.SUBMISSION),
 )
-async def submit(
-    request: Request,
-    idempotency_key: Annotated[
-        str | None, Header(description="Repeating a request with its key gives the same run.", examples=["b3f1"])
-    ] = None,
-) -> JSONResponse:
+async def submit(request: Request, idempotency_key: IdempotencyKey = None) -> JSONResponse:
     """Check the workflow, keep the run, start it. Every mistake is reported at once."""
-    if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
-        wrong = mistake("/headers/idempotency-key", "idempotency-key", "1 to 255 printable ASCII characters.")
-        raise InvalidRequest("The Idempotency-Key is not valid.", errors=[wrong])
+    key = _valid(idempotency_key)
     found = services(request)
     body = await json_object(request, found.settings.max_document_bytes)
-    row = await found.runs.submit(tenant(request), body, idempotency_key, current_trace.get())
-    record = record_of(row, {} if row.nodes is None else row.nodes, {})
-    return JSONResponse(record, status_code=202, headers={"Location": f"{PREFIX}/runs/{row.id}"})
+    return accepted_run(await found.runs.submit(tenant(request), body, key, current_trace.get()))
 
 
 @router.get(
@@ -84,6 +96,42 @@ async def show(
 async def cancel(request: Request, run_id: str) -> JSONResponse:
     """End a run at once; its workers stop within two seconds."""
     return JSONResponse(await services(request).operations.cancel(run_id, tenant(request)))
+
+
+@router.post(
+    "/{run_id}:pause",
+    status_code=202,
+    summary="Pause a run",
+    responses=doc.answers(202, "The run, paused.", "Run", doc.PAUSED, 404, (409, "run-ended"), 503),
+)
+async def pause(request: Request, run_id: str) -> JSONResponse:
+    """Let what runs end and start nothing else; the run then needs neither memory nor Redis until it is resumed."""
+    return accepted(await services(request).operations.pause(run_id, tenant(request)))
+
+
+@router.post(
+    "/{run_id}:resume",
+    status_code=202,
+    summary="Resume a paused run",
+    responses=doc.answers(202, "The run, going on.", "Run", doc.RUNNING, 404, (409, "run-ended"), 503),
+)
+async def resume(request: Request, run_id: str) -> JSONResponse:
+    """Go on where the run was paused; one that is not paused stays as it is."""
+    return accepted(await services(request).operations.resume(run_id, tenant(request)))
+
+
+@router.post(
+    "/{run_id}:retry",
+    status_code=202,
+    summary="Repeat a run that has ended",
+    responses=doc.answers(
+        202, "The new run; follow `Location`.", "Run", doc.RETRIED, 400, 404, (409, "run-not-ended"), 422, 429, 503
+    ),
+)
+async def retry(request: Request, run_id: str, idempotency_key: IdempotencyKey = None) -> JSONResponse:
+    """Make a new run, its `parent` this one, of the same workflow, inputs and seeds; completed nodes are re-used."""
+    key = _valid(idempotency_key)
+    return accepted_run(await services(request).operations.retry(run_id, tenant(request), key))
 
 
 @router.get(
