@@ -270,7 +270,7 @@ class Queue:
         return int(await self._step("clear", run))
 
     async def runs_with_ledgers(self, cursor: int) -> tuple[int, list[str]]:
-        """Return runs with a ledger, events or tasks, a page of keys at a time, and where the next begins (0: the end)."""
+        """Return runs with a ledger, events or tasks: a page of keys, and where the next begins (0: the end)."""
         following, found = await away(self.client.scan(cursor, match=keys.PREFIX + "*", count=1000))
         kinds = tuple(kind("") for kind in (keys.ledger, keys.events, keys.tasks))
         named = {key.split(":", 2)[2] for key in found if key.startswith(kinds)}

@@ -195,6 +195,17 @@ end
 
 local ops = {}
 
+local function end_task(run, name)
+  local task = run .. '/' .. name
+  local key = P .. 'task:' .. task
+  local t = call('HMGET', key, 'state', 'queue', 'entry', 'tenant')
+  if not t[1] then return nil end
+  leave_stream(t[2], t[3])
+  for _, set in ipairs({'leases', 'timers', 'patience', 'ready:' .. t[2] .. ':' .. t[4]}) do call('ZREM', P .. set, task) end
+  call('DEL', key)
+  return t[2]
+end
+
 -- A higher priority goes first, then who came first: 200 priorities of 1e11 places each are exact in a double.
 local function place(priority)
   return -tonumber(priority) * 1e11 + call('HINCRBY', P .. 'counters', 'sequence', 1)
@@ -232,6 +243,7 @@ function ops.restore()
   local run, key = ARGV[2], P .. 'run:' .. ARGV[2]
   local status = call('HGET', key, 'status')
   if status and status ~= 'parking' then return 'exists' end
+  for _, name in ipairs(call('SMEMBERS', P .. 'tasks:' .. run)) do end_task(run, name) end
   call('DEL', P .. 'ledger:' .. run, P .. 'events:' .. run, P .. 'tasks:' .. run)
   write_run('running')
   for i = 13, #ARGV, 2 do call('HSET', P .. 'ledger:' .. run, ARGV[i], ARGV[i + 1]) end
@@ -509,17 +521,6 @@ function ops.settle()
   return 'ok'
 end
 
-local function end_task(run, name)
-  local task = run .. '/' .. name
-  local key = P .. 'task:' .. task
-  local t = call('HMGET', key, 'state', 'queue', 'entry', 'tenant')
-  if not t[1] then return nil end
-  leave_stream(t[2], t[3])
-  for _, set in ipairs({'leases', 'timers', 'patience', 'ready:' .. t[2] .. ':' .. t[4]}) do call('ZREM', P .. set, task) end
-  call('DEL', key)
-  return t[2]
-end
-
 local function close_ledger(run, ms)
   local ledger = call('HGETALL', P .. 'ledger:' .. run)
   for i = 1, #ledger, 2 do
@@ -574,9 +575,15 @@ end
 -- run -> 'resumed' | 'missing' | 'parking' | the status in which it is
 function ops.resume()
   local run, key = ARGV[2], P .. 'run:' .. ARGV[2]
-  local r = call('HMGET', key, 'status', 'owner')
+  local r = call('HMGET', key, 'status', 'owner', 'tenant', 'weight', 'priority')
   if not r[1] then return 'missing' end
   if r[1] ~= 'paused' then return r[1] end
+  if r[2] == '' then
+    call('HSET', key, 'status', 'queued')
+    lane_add('waiting', r[3], r[4], place(r[5]), run)
+    emit(run, 'run.queued', '', 0, '{"resumed":true}')
+    return 'resumed'
+  end
   call('HSET', key, 'status', 'running')
   emit(run, 'run.started', '', 0, '{"resumed":true}')
   local queues = {}
@@ -585,7 +592,7 @@ function ops.resume()
     if call('HGET', task, 'state') == 'held' then queues[offer(run .. '/' .. name, task)] = true end
   end
   for queue in pairs(queues) do pump(queue) end
-  if r[2] ~= '' then call('XADD', P .. 'drive:' .. r[2], '*', 'run', run, 'news', 'resumed') end
+  call('XADD', P .. 'drive:' .. r[2], '*', 'run', run, 'news', 'resumed')
   return 'resumed'
 end
 

@@ -7,6 +7,7 @@ from typing import Any
 from spindle_common.problems import Unavailable
 from spindle_common.queue import NodeEnd, Offer, Queue, compact, outcome_text
 from spindle_common.seeds import draw_seed
+from spindle_common.stopping import stop
 from spindle_common.values import Outcome, Scope, Skip, decide
 from spindle_control.compiler import PlanTask
 
@@ -86,6 +87,7 @@ class Dispatcher:
         self._crash_budget = crash_budget
         self._offers: list[Offer] = []
         self._flush: asyncio.Task[None] | None = None
+        self._sending: set[asyncio.Task[None]] = set()
 
     async def offer(self, task: PlanTask, text: str) -> None:
         """Offer a task, with its body. Raises Fenced when this driver has lost the run."""
@@ -93,7 +95,18 @@ class Dispatcher:
         self._offers.append(Offer(task.id, task.queue, text, list(task.nodes), starts, task.queue_timeout))
         if self._flush is None:
             self._flush = asyncio.ensure_future(self._send())
+            self._sending.add(self._flush)
+            self._flush.add_done_callback(self._sent)
         await asyncio.shield(self._flush)
+
+    def _sent(self, sending: asyncio.Task[None]) -> None:
+        self._sending.discard(sending)
+        if not sending.cancelled():
+            sending.exception()  # those that wait for it hear of it; nobody may be left to
+
+    async def close(self) -> None:
+        """Stop what is on its way: the run is no longer ours to drive, and the script refuses what comes late."""
+        await stop(list(self._sending))
 
     async def _send(self) -> None:
         await asyncio.sleep(0)

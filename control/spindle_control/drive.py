@@ -26,7 +26,7 @@ from spindle_control.graphs import graph_of
 from spindle_control.opening import park_run
 from spindle_control.planner import Planned
 from spindle_control.settings import ControlSettings
-from spindle_control.store import RunRow, Store
+from spindle_control.store import ENDED, RunRow, Store
 
 log = logging.getLogger(__name__)
 _AWAY_SECONDS = 1.0
@@ -67,7 +67,7 @@ class Drive:
         self._board = Board()
         self._paused = False
         self._woken = time.monotonic()
-        self._parking: asyncio.Task[None] | None = None
+        self._parking: asyncio.Task[str] | None = None
         self._interrupted: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     @property
@@ -96,10 +96,11 @@ class Drive:
         if self._paused and (self._parking is None or self._parking.done()):
             self._parking = asyncio.ensure_future(self._park())
 
-    async def _park(self) -> None:
+    async def _park(self) -> str:
         answer = await self._patiently(lambda: park_run(self._parts.queue, self._parts.store, self.row.id, self.epoch))
         if answer in ("parked", "stale", "missing"):
             self._interrupt(answer)
+        return answer
 
     async def _patiently(self, work: Callable[[], Awaitable[str]]) -> str:
         """Repeat an idempotent step until Redis and the database answer."""
@@ -128,8 +129,13 @@ class Drive:
             waited: set[asyncio.Future[Any]] = {walking, self._interrupted}
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await stop([walking, *([self._parking] if self._parking else [])])
-        await self._leave(self._answer(walking))
+            await stop([walking])
+            await self._dispatcher.close()
+        answer = self._answer(walking)
+        if self._parking is not None:  # what a dispatch heard meanwhile (parking, missing) is then no news
+            parked = await self._parking
+            answer = parked if parked in ("parked", "stale") else answer
+        await self._leave(answer)
 
     async def _leave(self, answer: str | None) -> None:
         """End, park or let go of the run, whatever `answer` says of it."""
@@ -213,16 +219,20 @@ async def archive(parts: Parts, row: RunRow, epoch: int | None, ending: Ending |
         ending = Ending(status, data.get("outputs", {}), data.get("problem"))
     ms = int(ended_at or time.time() * 1000)
     events = await read_events(parts.queue.client, row.id, START, _EVENTS_AT_ONCE)
-    await parts.store.end_run(
+    first = await parts.store.end_run(
         row.id,
         epoch,
         ending.status,
         ms,
         outputs=ending.outputs,
         problem=ending.problem,
-        nodes=await parts.queue.ledger(row.id),
+        nodes=await parts.queue.ledger(row.id) or row.nodes or {},
         events=events,
     )
+    if not first and (await parts.store.run(row.id)).status not in ENDED:
+        return  # another driver has it by a higher epoch
     await parts.queue.archive(row.id, parts.settings.archive_seconds)
+    if not first:
+        return
     metrics.runs.labels(ending.status).inc()
     metrics.run_seconds.labels(ending.status).observe(max(0, ms - row.created_at) / 1000)

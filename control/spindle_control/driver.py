@@ -140,8 +140,9 @@ class Driver:
         except Exception:
             log.exception("driving failed", extra={"run": row.id})
         finally:
-            self._drives.pop(row.id, None)
-            self._tasks.pop(row.id, None)
+            if self._tasks.get(row.id) is asyncio.current_task():  # else it was parked, and goes on in another drive
+                self._drives.pop(row.id, None)
+                self._tasks.pop(row.id, None)
             metrics.runs_driven.set(len(self._tasks))
 
     async def _unplannable(self, row: RunRow, error: SpindleError) -> None:
@@ -159,6 +160,9 @@ class Driver:
         if not await self._parts.store.take_over(row.id, self.owner, epoch):
             return
         row = await self._parts.store.run(row.id)
+        if row.parked is not None:  # whoever was resuming it died, or Redis went away, in between
+            await self._bring_back(row)
+            return
         answer = await self._parts.queue.own(row.id, self.owner, epoch)
         if answer == "missing" and queued:
             planned = self._planner.accept(row.workflow).planned
@@ -174,11 +178,16 @@ class Driver:
         if row.parked is None or not await self._parts.store.take_over(row.id, self.owner, row.epoch + 1):
             return False
         with self.reserve(row.id):
-            row = await self._parts.store.run(row.id)
-            answer = await restore_run(self._parts.queue, row, self._parts.settings.weight_of(row.tenant))
-            if answer == "restored":
-                self.start(row, fresh=False)
-        return answer == "restored"
+            await self._bring_back(await self._parts.store.run(row.id))
+        return True
+
+    async def _bring_back(self, row: RunRow) -> None:
+        """Rebuild a parked run whose row is ours, and drive it; done before, it only gets its new driver."""
+        queue = self._parts.queue
+        if await restore_run(queue, row, self._parts.settings.weight_of(row.tenant)) == "exists":
+            await queue.own(row.id, self.owner, row.epoch)
+        await self._parts.store.resumed(row.id, row.epoch)
+        self.start(row, fresh=False)
 
     # Loops ---------------------------------------------------------------------------------------------------------
 

@@ -51,6 +51,8 @@ class Reconciler:
             found = await self._parts.queue.audit(run, drive.epoch)
             if isinstance(found, int):
                 metrics.mended.labels("task").inc(found)
+            elif found != "parking":  # it ended, or another control has it, and the news of it was lost
+                drive.wake({}, status if found == "ended" else found)
 
     async def _rows(self, live: set[str]) -> None:
         rows = await self._parts.store.open_page(self._row, _ROWS)

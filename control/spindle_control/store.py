@@ -64,6 +64,7 @@ _park_run = (
     .where(runs.c.id == _bind("run"), runs.c.status.in_(OPEN), runs.c.epoch == _bind("epoch_held"))
     .values(status="paused", nodes=_bind("new_nodes"), parked=_bind("new_parked"))
 )
+_resumed = sa.update(runs).where(runs.c.id == _bind("run"), runs.c.epoch == _bind("epoch_held")).values(parked=None)
 _last_chunk = (
     sa.select(run_events.c.chunk, run_events.c.last_ms, run_events.c.last_seq)
     .where(run_events.c.run == _bind("run"))
@@ -250,6 +251,11 @@ class Store:
             return done
 
         return await self._writer.write(operation)
+
+    async def resumed(self, run_id: str, epoch: int) -> None:
+        """Forget how a run was parked: Redis has it again, and has gone on since."""
+        values = {"run": run_id, "epoch_held": epoch}
+        await self._writer.write(lambda connection: _execute(connection, _resumed, values))
 
     async def archived_events(self, run_id: str, after: str | None = None, limit: int = 1000) -> list[Json] | None:
         """Return a run's archived events behind a cursor, at most `limit`; None where they are not archived."""
