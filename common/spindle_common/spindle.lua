@@ -355,9 +355,11 @@ local function read_group(queue, worker, count)
 end
 
 -- worker, nonce, lease ms, then for each queue: name, count -> list of {task, attempt, body, queue, waited ms}
+-- A worker that was forgotten gets nothing: its next beat tells it to register again.
 function ops.take()
   local worker, nonce, lease_ms = ARGV[2], ARGV[3], tonumber(ARGV[4])
   local me = P .. 'worker:' .. worker
+  if not call('ZSCORE', P .. 'workers', worker) then return {} end
   if call('HGET', me, 'nonce') == nonce then return taken_before(worker, nonce) end
   local took, names = {}, {}
   for i = 5, #ARGV, 2 do
@@ -381,8 +383,8 @@ end
 -- worker, lease ms, expiry ms, then for each task: task, attempt, nonce -> {known?, lost tasks…}
 function ops.beat()
   local ms = now()
-  local known = call('ZADD', P .. 'workers', 'XX', 'CH', ms + ARGV[4], ARGV[2])
-  local reply = {call('EXISTS', P .. 'worker:' .. ARGV[2])}
+  call('ZADD', P .. 'workers', 'XX', ms + ARGV[4], ARGV[2])
+  local reply = {call('ZSCORE', P .. 'workers', ARGV[2]) and 1 or 0}
   for i = 5, #ARGV, 3 do
     local t, why = fence(ARGV[i], ARGV[i + 1], ARGV[i + 2])
     if t then
