@@ -19,7 +19,9 @@
 | drive:{owner} | stream | what wakes a control: commits and ends of its runs |
 | waiting, waiting:{tenant} | sorted sets | tenants with runs without a driver, and these runs; as `ready` |
 | dead | stream | tasks that used up their budget |
-| condemned, deleting | set, sorted set | digests that a garbage collection is about to delete, deletes |
+| collecting, collected | strings | the garbage collection that goes on, when the last one ended |
+| condemned | hash | digest that a collection is about to delete -> that collection |
+| deleting, spared | sorted sets | digest -> since when it is deleted, until when nobody may: someone puts its bytes |
 | counters | hash | fences refused, leases lapsed |
 """
 
@@ -33,6 +35,7 @@ SLOTS = PREFIX + "slots"
 WAITING = PREFIX + "waiting"
 DEAD = PREFIX + "dead"
 COUNTERS = PREFIX + "counters"
+COLLECTED = PREFIX + "collected"
 STOPPED = PREFIX + "stopped"
 """Channel: ids of runs that ended, so that workers stop their tasks."""
 

@@ -393,21 +393,6 @@ class Queue:
         """How many runs wait for a driver."""
         return int(await self._step("waiting_count"))
 
-    # Garbage -----------------------------------------------------------------------------------------------------
-
-    async def condemn(self, digests: Sequence[str]) -> None:
-        """Mark bytes for deletion; whoever names one from now on in an outcome or input saves it."""
-        if digests:
-            await self._step("condemn", *digests)
-
-    async def execute(self, digest: str) -> bool:
-        """Whether condemned bytes may be deleted now; `deleted` must follow within a minute."""
-        return bool(await self._step("execute", digest))
-
-    async def deleted(self, digest: str) -> None:
-        """Let the digest be named again: its bytes are gone, and whoever names it writes them anew."""
-        await self._step("deleted", digest)
-
 
 class DriveReader:
     """Reads a control's own stream on its own connection, from the start at each new process."""

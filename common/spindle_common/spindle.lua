@@ -181,14 +181,18 @@ local function drive_right(run, epoch)
 end
 
 -- Bytes that garbage collection has marked: naming them in an outcome or an input pardons them, unless their deletion
--- has begun; then the caller writes them anew once it is over. Both keys exist only while a collection goes on.
-local DELETE_MS = 60000
+-- has begun; then the caller writes them anew once it is over. These keys exist only while a collection goes on.
+local DELETE_MS, SPARE_MS = 60000, 600000
+local function being_deleted(digest)
+  local since = call('ZSCORE', P .. 'deleting', digest)
+  return since and tonumber(since) + DELETE_MS > now()
+end
+
 local function pardon(text)
   if call('EXISTS', P .. 'deleting', P .. 'condemned') == 0 then return true end
   for digest in string.gmatch(text, 'sha256:%x+') do
-    local since = call('ZSCORE', P .. 'deleting', digest)
-    if since and tonumber(since) + DELETE_MS > now() then return false end
-    call('SREM', P .. 'condemned', digest)
+    if being_deleted(digest) then return false end
+    call('HDEL', P .. 'condemned', digest)
   end
   return true
 end
@@ -222,7 +226,7 @@ end
 function ops.open()
   local run, status = ARGV[2], ARGV[12]
   if call('EXISTS', P .. 'run:' .. run) == 1 then return 'exists' end
-  if not pardon(ARGV[9]) then return 'deleting' end
+  if not (pardon(ARGV[8]) and pardon(ARGV[9])) then return 'deleting' end
   for i = 13, #ARGV, 3 do
     if not pardon(ARGV[i + 1]) then return 'deleting' end
   end
@@ -794,25 +798,64 @@ function ops.queue_state()
   return {lane_count('ready:' .. queue), call('XLEN', P .. 'queue:' .. queue), taken, oldest}
 end
 
--- Garbage collection, in two steps around the caller's second look at what is referenced.
--- digests: from now on whoever names one of them saves it
+-- Garbage collection, in two steps around the caller's second look at what is referenced. Each collection has a name,
+-- so that a frozen one that comes back cannot use what another one condemned.
+
+-- collection, lease ms, ms between the end of one and the next -> 1 if it may begin
+function ops.collect()
+  local last = call('GET', P .. 'collected')
+  if last and now() - last < tonumber(ARGV[4]) then return 0 end
+  if call('SET', P .. 'collecting', ARGV[2], 'NX', 'PX', ARGV[3]) then return 1 end
+  return call('GET', P .. 'collecting') == ARGV[2] and 1 or 0
+end
+
+-- collection, lease ms -> 1 if it is still the one
+function ops.collecting()
+  if call('GET', P .. 'collecting') ~= ARGV[2] then return 0 end
+  return call('PEXPIRE', P .. 'collecting', ARGV[3])
+end
+
+-- collection, '1' if it came to its end
+function ops.collected()
+  if call('GET', P .. 'collecting') ~= ARGV[2] then return 'stale' end
+  call('DEL', P .. 'collecting', P .. 'condemned')
+  if ARGV[3] == '1' then call('SET', P .. 'collected', now()) end
+  return 'ok'
+end
+
+-- collection, digests: from now on whoever names one of them saves it
 function ops.condemn()
-  for i = 2, #ARGV do call('SADD', P .. 'condemned', ARGV[i]) end
+  for i = 3, #ARGV do call('HSET', P .. 'condemned', ARGV[i], ARGV[2]) end
   call('PEXPIRE', P .. 'condemned', 3600000)
   return 'ok'
 end
 
--- digest -> 1 if its bytes may go now: nobody named it since, and nobody can until `deleted`
-function ops.execute()
-  if call('SREM', P .. 'condemned', ARGV[2]) == 0 then return 0 end
-  call('ZADD', P .. 'deleting', now(), ARGV[2])
-  call('PEXPIRE', P .. 'deleting', DELETE_MS)
+-- digest -> 1: its bytes may be put now, and stay for ten minutes at least; 0: they are being deleted, ask again
+function ops.spare()
+  if being_deleted(ARGV[2]) then return 0 end
+  local ms = now()
+  call('HDEL', P .. 'condemned', ARGV[2])
+  call('ZREMRANGEBYSCORE', P .. 'spared', '-inf', ms)
+  call('ZADD', P .. 'spared', ms + SPARE_MS, ARGV[2])
+  call('PEXPIRE', P .. 'spared', SPARE_MS)
   return 1
 end
 
--- digest
+-- collection, digest -> when its deletion began, or 0 if its bytes must stay: someone named or put them since. Nobody
+-- can until `deleted`.
+function ops.execute()
+  if call('HGET', P .. 'condemned', ARGV[3]) ~= ARGV[2] then return 0 end
+  call('HDEL', P .. 'condemned', ARGV[3])
+  local ms = now()
+  if tonumber(call('ZSCORE', P .. 'spared', ARGV[3]) or 0) > ms then return 0 end
+  call('ZADD', P .. 'deleting', ms, ARGV[3])
+  call('PEXPIRE', P .. 'deleting', DELETE_MS)
+  return ms
+end
+
+-- digest, when its deletion began
 function ops.deleted()
-  call('ZREM', P .. 'deleting', ARGV[2])
+  if call('ZSCORE', P .. 'deleting', ARGV[2]) == ARGV[3] then call('ZREM', P .. 'deleting', ARGV[2]) end
   return 'ok'
 end
 

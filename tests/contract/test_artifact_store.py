@@ -329,6 +329,94 @@ async def test_delete_where_nothing_ever_was(store: ArtifactStore) -> None:
     await store.delete(ABSENT)
 
 
+# What a collector asks for --------------------------------------------------------------------------------------------
+
+
+async def test_a_touch_moves_the_time_on_and_nothing_else(place: Place) -> None:
+    found = await place.store.put(PICTURE, "image/png")
+    digest = found["digest"]
+    place.age(digest)
+    before = await place.store.stat(digest)
+    await asyncio.sleep(1.1)  # S3 counts whole seconds
+    await place.store.touch(digest)
+    after = await place.store.stat(digest)
+    assert before.modified < after.modified
+    assert abs(after.modified - datetime.now(UTC)) < timedelta(seconds=30)
+    assert await place.store.head(digest) == found
+    assert await place.store.read(digest) == PICTURE
+
+
+async def test_what_is_not_there_is_neither_touched_nor_looked_at(store: ArtifactStore) -> None:
+    for _ in range(2):
+        for doing in (store.touch(ABSENT), store.stat(ABSENT)):
+            with pytest.raises(ArtifactNotFound):
+                await doing
+        await store.put(b"now there is a bucket", "text/plain")
+
+
+async def test_a_listing_and_a_look_agree(store: ArtifactStore) -> None:
+    digest = (await store.put(PICTURE, "image/png"))["digest"]
+    (listed,) = [stored async for stored in store.list()]
+    looked = await store.stat(digest)
+    assert (looked.digest, looked.size, looked.media_type) == (listed.digest, listed.size, "image/png")
+    assert looked.modified.replace(microsecond=0) == listed.modified.replace(microsecond=0)
+
+
+async def test_only_what_is_older_is_listed(store: ArtifactStore) -> None:
+    old = (await store.put(b"old", "text/plain"))["digest"]
+    await asyncio.sleep(1.1)
+    between = datetime.now(UTC).replace(microsecond=0)
+    await asyncio.sleep(0.2)
+    await store.put(b"new", "text/plain")
+    assert [stored.digest async for stored in store.list(older_than=between)] == [old]
+    assert len([stored async for stored in store.list(older_than=between + timedelta(minutes=1))]) == 2
+
+
+async def test_a_put_is_announced_before_anything_can_be_seen(place: Place) -> None:
+    seen: list[tuple[str, set[str]]] = []
+
+    async def announce(digest: str) -> None:
+        seen.append((digest, {name for name in place.everything() if name.startswith("sha256/")}))
+
+    store = open_store(*place.arguments(), announce)
+    for data in (PICTURE, pieces(PICTURE)):
+        await store.put(data, "image/png")
+    await store.close()
+    digest = digest_of(PICTURE)
+    assert [each for each, _ in seen] == [digest, digest]
+    assert seen[0][1] == set()
+
+
+async def test_a_refused_announcement_leaves_nothing(place: Place) -> None:
+    async def refuse(digest: str) -> None:
+        raise ConnectionResetError(digest)
+
+    store = open_store(*place.arguments(), refuse)
+    for data in (PICTURE, pieces(PICTURE)):
+        with pytest.raises(ConnectionResetError):
+            await store.put(data, "image/png")
+    await store.close()
+    assert place.everything() == set()
+
+
+async def test_uploads_of_dead_processes_are_found_and_abandoned(place: Place) -> None:
+    place.leave_upload()
+    await place.store.put(PICTURE, "image/png")
+    kept = len([name for name in place.everything() if name.startswith("sha256/")])
+    long_ago, soon = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(minutes=1)
+    assert [upload async for upload in place.store.uploads(long_ago)] == []
+    (upload,) = [upload async for upload in place.store.uploads(soon)]
+    for _ in range(2):
+        await place.store.abandon(upload)
+    assert [upload async for upload in place.store.uploads(soon)] == []
+    assert len(place.everything()) == kept
+    assert await place.store.read(digest_of(PICTURE)) == PICTURE
+
+
+async def test_no_uploads_where_nothing_ever_was(store: ArtifactStore) -> None:
+    assert [upload async for upload in store.uploads(datetime.now(UTC))] == []
+
+
 async def test_check_is_repeatable(store: ArtifactStore) -> None:
     await store.check()
     await store.check()

@@ -37,6 +37,7 @@ class Place(Protocol):
     def everything(self) -> set[str]: ...
     def spoil(self, digest: str, data: bytes) -> None: ...
     def age(self, digest: str) -> None: ...
+    def leave_upload(self) -> None: ...
 
 
 class Folder:
@@ -57,6 +58,11 @@ class Folder:
     def age(self, digest: str) -> None:
         long_ago = time.time() - 7200
         os.utime(self.path(digest), (long_ago, long_ago))
+
+    def leave_upload(self) -> None:
+        """As a process does that is killed in the middle of one."""
+        (self.root / "tmp").mkdir(parents=True)
+        (self.root / "tmp" / "0123456789ab").write_bytes(b"half")
 
     def path(self, digest: str) -> Path:
         name = digest.removeprefix("sha256:")
@@ -82,6 +88,12 @@ class Bucket:
     def spoil(self, digest: str, data: bytes) -> None:
         name = digest.removeprefix("sha256:")
         self.client.put_object(self.bucket, f"sha256/{name[:2]}/{name}", io.BytesIO(data), len(data))
+
+    def leave_upload(self) -> None:
+        """As a process does that is killed in the middle of one."""
+        self.client.make_bucket(self.bucket)
+        key = f"sha256/00/{'0' * 64}"
+        self.client._create_multipart_upload(self.bucket, key, {"Content-Type": "image/png"})
 
     def age(self, digest: str) -> None:
         """Nobody can set Last-Modified; the tests that need an old object shorten the hour instead."""

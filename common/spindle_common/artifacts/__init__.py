@@ -6,6 +6,7 @@ from pydantic import SecretStr
 
 from spindle_common.artifacts.directory import DirectoryStore
 from spindle_common.artifacts.store import (
+    Announce,
     ArtifactCorrupt,
     ArtifactNotFound,
     ArtifactStore,
@@ -13,9 +14,11 @@ from spindle_common.artifacts.store import (
     Stored,
     StoreRefused,
     StoreUnavailable,
+    Upload,
 )
 
 __all__ = [
+    "Announce",
     "ArtifactCorrupt",
     "ArtifactNotFound",
     "ArtifactStore",
@@ -23,18 +26,24 @@ __all__ = [
     "StoreRefused",
     "StoreUnavailable",
     "Stored",
+    "Upload",
     "open_store",
 ]
 
 
-def open_store(data_dir: Path, s3_url: SecretStr | str | None = None) -> ArtifactStore:
+def open_store(
+    data_dir: Path, s3_url: SecretStr | str | None = None, announce: Announce | None = None
+) -> ArtifactStore:
     """Return the store that the settings name, without touching disk or network; `check` does that.
+
+    `announce` is awaited with a digest before its bytes are published or touched.
 
     Raises ValueError for an S3 URL that cannot be read.
     """
     if not s3_url:
-        return DirectoryStore(data_dir / "artifacts")
+        return DirectoryStore(data_dir / "artifacts", announce=announce)
     # The SDK takes 0.35 s to import: only when it is needed.
     from spindle_common.artifacts.s3 import S3Place, S3Store
 
-    return S3Store(S3Place.parse(s3_url.get_secret_value() if isinstance(s3_url, SecretStr) else s3_url))
+    place = S3Place.parse(s3_url.get_secret_value() if isinstance(s3_url, SecretStr) else s3_url)
+    return S3Store(place, announce=announce)

@@ -25,9 +25,11 @@ from typing import Any, BinaryIO, ParamSpec, TypeVar
 from spindle_common.artifacts.intake import Intake
 from spindle_common.artifacts.store import (
     BLOCK,
+    Announce,
     ArtifactNotFound,
     Stored,
     StoreUnavailable,
+    Upload,
     artifact,
     check_media_type,
     corrupt,
@@ -49,8 +51,8 @@ STALE = 3600.0  # seconds without a write after which a draft's process is taken
 class DirectoryStore:
     """Artifacts in a folder; see the module for its layout and `ArtifactStore` for the methods."""
 
-    def __init__(self, root: Path, *, threads: int = 4) -> None:
-        self._root = root
+    def __init__(self, root: Path, *, announce: Announce | None = None, threads: int = 4) -> None:
+        self._root, self._announce = root, announce
         self._threads = Threads("artifacts", threads)
 
     async def put(
@@ -64,6 +66,8 @@ class DirectoryStore:
             await intake.take(data, self._call)
             found = artifact(intake.digest, media_type, intake.size)
             path = self._path(intake.digest)
+            if self._announce:
+                await self._announce(intake.digest)
             if not await self._call(draft.touches, path, found):
                 await self._settle(draft, found)
                 await self._call(draft.publish, path)
@@ -93,15 +97,33 @@ class DirectoryStore:
                 async for block in blocks:
                     yield block
 
+    async def stat(self, digest: str) -> Stored:
+        """Look at the files."""
+        return await self._call(_stat, self._path(digest), digest)
+
+    async def touch(self, digest: str) -> None:
+        """Set the bytes' mtime."""
+        await self._call(_touch, self._path(digest), digest)
+
     async def delete(self, digest: str) -> None:
         """Remove the bytes, which ends the artifact, then the description."""
         await self._call(_delete, self._path(digest))
 
-    async def list(self) -> AsyncIterator[Stored]:
+    async def list(self, older_than: datetime | None = None) -> AsyncIterator[Stored]:
         """Yield what is there, one shard of the folder at a time."""
         for shard in await self._call(_folders, self._root / "sha256"):
-            for stored in await self._call(_shard, shard):
+            for stored in await self._call(_shard, shard, older_than):
                 yield stored
+
+    async def uploads(self, older_than: datetime) -> AsyncIterator[Upload]:
+        """Yield drafts, and descriptions whose bytes never came or were deleted before them."""
+        for folder in (self._root / "tmp", *await self._call(_folders, self._root / "sha256")):
+            for upload in await self._call(_left, self._root, folder, older_than):
+                yield upload
+
+    async def abandon(self, upload: Upload) -> None:
+        """Remove the file."""
+        await self._call((self._root / upload.id).unlink, missing_ok=True)
 
     async def check(self) -> None:
         """Make the folder, prove that it takes a byte, and sweep away the drafts of dead processes."""
@@ -279,15 +301,43 @@ def _folders(path: Path) -> list[Path]:
         return []
 
 
-def _shard(folder: Path) -> list[Stored]:
-    return [stored for path in folder.iterdir() if name_pattern.fullmatch(path.name) for stored in _stored(path)]
+def _shard(folder: Path, older_than: datetime | None) -> list[Stored]:
+    names = (path for path in folder.iterdir() if name_pattern.fullmatch(path.name))
+    return [stored for path in names for stored in _stored(path, older_than)]
 
 
-def _stored(path: Path) -> Iterator[Stored]:
+def _stored(path: Path, older_than: datetime | None = None) -> Iterator[Stored]:
     with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
         about = path.stat()
         modified = datetime.fromtimestamp(about.st_mtime, UTC)
-        yield Stored("sha256:" + path.name, _told(path)[0], about.st_size, modified)
+        if older_than is None or modified < older_than:
+            yield Stored("sha256:" + path.name, _told(path)[0], about.st_size, modified)
+
+
+def _stat(path: Path, digest: str) -> Stored:
+    for stored in _stored(path):
+        return stored
+    raise ArtifactNotFound(f"There is no artifact {digest}.")
+
+
+def _touch(path: Path, digest: str) -> None:
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        raise ArtifactNotFound(f"There is no artifact {digest}.") from None
+
+
+def _left(root: Path, folder: Path, older_than: datetime) -> list[Upload]:
+    found = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if folder.name != "tmp" and (path.suffix != ".json" or path.with_suffix("").exists()):
+            continue
+        with contextlib.suppress(FileNotFoundError):  # published, or swept by another process
+            about = path.stat()
+            modified = datetime.fromtimestamp(about.st_mtime, UTC)
+            if modified < older_than:
+                found.append(Upload(str(path.relative_to(root)), about.st_size, modified))
+    return found
 
 
 def _check(root: Path) -> None:

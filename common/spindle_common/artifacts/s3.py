@@ -9,7 +9,7 @@ Before an upload the store asks whether the object is there. If it is, has its s
 than an hour, the upload is left out; an older one is uploaded again, because that alone moves Last-Modified on, and
 garbage collection takes only what is untouched for a day. The hour spares nearly all repeated uploads, and the other
 twenty-three leave room for clocks that differ. (Copying the object onto itself would save the bytes' way, but servers
-differ in what they demand for that.)
+differ in what they demand for that; only `touch`, which has no bytes, does it.)
 
 The SDK blocks, so it runs in a few threads with timeouts and retries of its own: a dead server costs at most
 (retries + 1) * (connect + read seconds) before StoreUnavailable, 40 s as things are; a closed port less than one.
@@ -30,15 +30,19 @@ from xml.etree.ElementTree import ParseError
 
 import urllib3
 from minio import Minio
+from minio.commonconfig import REPLACE, CopySource
+from minio.datatypes import ListMultipartUploadsResult
 from minio.error import MinioException, S3Error
 
 from spindle_common.artifacts.intake import Intake
 from spindle_common.artifacts.patience import Patience
 from spindle_common.artifacts.store import (
+    Announce,
     ArtifactNotFound,
     Stored,
     StoreRefused,
     StoreUnavailable,
+    Upload,
     artifact,
     check_media_type,
     corrupt,
@@ -57,7 +61,7 @@ IN_MEMORY = 4 * 1024 * 1024  # bytes of a stream kept in memory before they go t
 PART = 16 * 1024 * 1024  # bytes of one part of a multipart upload; one is in memory at a time
 PAGE = 1000  # objects a listing asks for at a time
 
-MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchObject"}
+MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchObject", "NoSuchUpload"}
 OURS = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}  # another process was quicker
 REFUSED = {
     "AccessDenied",
@@ -113,8 +117,9 @@ class S3Place:
 class S3Store:
     """Artifacts in a bucket; see the module for how, and `ArtifactStore` for the methods."""
 
-    def __init__(self, place: S3Place, *, patience: Patience | None = None) -> None:
+    def __init__(self, place: S3Place, *, announce: Announce | None = None, patience: Patience | None = None) -> None:
         patience = patience or Patience()
+        self._announce = announce
         self._bucket = place.bucket
         self._http = patience.pool(place.secure)
         self._threads = Threads("s3", patience.threads)
@@ -136,6 +141,8 @@ class S3Store:
             intake = Intake(sink, limit)
             await intake.take(data, self._spool)
             found = artifact(intake.digest, media_type, intake.size)
+            if self._announce:
+                await self._announce(intake.digest)
             await self._call(None, self._upload, sink, found)
         return found
 
@@ -169,12 +176,21 @@ class S3Store:
                 async for block in blocks:
                     yield block
 
+    async def stat(self, digest: str) -> Stored:
+        """Look at the object's headers."""
+        about = await self._call(digest, self._client.stat_object, self._bucket, _key(digest))
+        return Stored(digest, about.content_type, about.size or 0, about.last_modified or datetime.now(UTC))
+
+    async def touch(self, digest: str) -> None:
+        """Copy the object onto itself, which a server does only if something about it changes: its headers do."""
+        await self._call(digest, self._copy, _key(digest))
+
     async def delete(self, digest: str) -> None:
         """Remove the object; the protocol itself does not mind if there is none."""
         with contextlib.suppress(ArtifactNotFound):  # no bucket yet
             await self._call(digest, self._client.remove_object, self._bucket, _key(digest))
 
-    async def list(self) -> AsyncIterator[Stored]:
+    async def list(self, older_than: datetime | None = None) -> AsyncIterator[Stored]:
         """Yield what is there, a page at a time; media types are not told, that would be a request each."""
         objects = self._client.list_objects(self._bucket, prefix="sha256/", recursive=True)
         try:
@@ -182,9 +198,31 @@ class S3Store:
                 for item in page:
                     if found := key_pattern.fullmatch(item.object_name or ""):
                         modified = item.last_modified or datetime.now(UTC)
-                        yield Stored("sha256:" + found[1], None, item.size or 0, modified)
+                        if older_than is None or modified < older_than:
+                            yield Stored("sha256:" + found[1], None, item.size or 0, modified)
         except ArtifactNotFound:  # no bucket yet
             return
+
+    async def uploads(self, older_than: datetime) -> AsyncIterator[Upload]:
+        """Yield multipart uploads that were neither completed nor ended; S3 does not tell their sizes."""
+        key = mark = None
+        try:
+            while True:
+                page = await self._call("", self._unfinished, key, mark)
+                for each in page.uploads:
+                    if each.upload_id and each.initiated_time and each.initiated_time < older_than:
+                        yield Upload(f"{each.object_name} {each.upload_id}", None, each.initiated_time)
+                key, mark = page.next_key_marker, page.next_upload_id_marker
+                if not page.is_truncated:
+                    return
+        except ArtifactNotFound:  # no bucket yet
+            return
+
+    async def abandon(self, upload: Upload) -> None:
+        """End the multipart upload; its parts go."""
+        key, _, name = upload.id.partition(" ")
+        with contextlib.suppress(ArtifactNotFound):
+            await self._call(upload.id, self._client._abort_multipart_upload, self._bucket, key, name)
 
     async def check(self) -> None:
         """Make the bucket if it is missing. Raises StoreRefused when the server does not let us."""
@@ -255,6 +293,17 @@ class S3Store:
         except S3Error as error:
             if error.code not in OURS:
                 raise
+
+    def _copy(self, key: str) -> None:
+        kind = self._client.stat_object(self._bucket, key).content_type or "application/octet-stream"
+        source = CopySource(self._bucket, key)
+        headers: dict[str, str | list[str] | tuple[str]] = {"Content-Type": kind}
+        self._client.copy_object(self._bucket, key, source, metadata=headers, metadata_directive=REPLACE)
+
+    def _unfinished(self, key: str | None, mark: str | None) -> ListMultipartUploadsResult:
+        return self._client._list_multipart_uploads(
+            self._bucket, prefix="sha256/", key_marker=key, upload_id_marker=mark, max_uploads=PAGE
+        )
 
     def _open(self, key: str, start: int, left: int | None) -> urllib3.BaseHTTPResponse:
         return self._client.get_object(self._bucket, key, start, left or 0)

@@ -14,7 +14,8 @@ and the last one only after the bytes have proved to be those that the digest na
         ArtifactCorrupt      the store gave bytes that are not those of the digest
 
 Putting the same bytes again changes nothing but two things: `modified` moves on, so that a collector of what is long
-untouched spares it, and the media type becomes the one given last.
+untouched spares it, and the media type becomes the one given last. A store that was given an `announce` awaits it with
+the digest before it publishes or touches anything: so whoever deletes can be told first (`spindle_common.garbage`).
 """
 
 import hashlib
@@ -27,6 +28,8 @@ from typing import Any, Protocol
 from spindle_common.problems import InvalidRequest, NotFound, Unavailable, UnsupportedMediaType
 
 BLOCK = 256 * 1024  # bytes read at a time: large enough to hide a thread's hop, small enough for many readers
+
+Announce = Callable[[str], Awaitable[None]]
 
 type_pattern = re.compile(r"[a-z]+/[A-Za-z0-9][A-Za-z0-9.+_-]*")
 digest_pattern = re.compile(r"sha256:([0-9a-f]{64})")
@@ -72,6 +75,15 @@ class Stored:
     modified: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload that has not become an artifact: under way, or left by a dead process. Its store knows its `id`."""
+
+    id: str
+    size: int | None
+    modified: datetime
+
+
 class ArtifactStore(Protocol):
     """Keeps artifacts; every implementation passes `tests/contract/test_artifact_store.py`.
 
@@ -84,8 +96,8 @@ class ArtifactStore(Protocol):
     ) -> dict[str, Any]:
         """Keep the bytes, durably, and return their artifact.
 
-        Raises TooLarge when there are more than `limit` bytes, and what the source of the bytes raises; both leave
-        nothing behind.
+        Raises TooLarge when there are more than `limit` bytes, and what the source of the bytes or the announcement
+        raises; all leave nothing behind.
         """
         ...
 
@@ -105,12 +117,31 @@ class ArtifactStore(Protocol):
         """
         ...
 
+    async def stat(self, digest: str) -> Stored:
+        """Return what a listing would tell of it. Raises ArtifactNotFound."""
+        ...
+
+    async def touch(self, digest: str) -> None:
+        """Move `modified` on, as a put of the same bytes does. Raises ArtifactNotFound."""
+        ...
+
     async def delete(self, digest: str) -> None:
         """Forget the artifact; it need not exist."""
         ...
 
-    def list(self) -> AsyncIterator[Stored]:
-        """Yield all artifacts, in no order; one put or deleted meanwhile may be left out."""
+    def list(self, older_than: datetime | None = None) -> AsyncIterator[Stored]:
+        """Yield all artifacts, or those last modified before that time, in no order.
+
+        One put or deleted meanwhile may be left out.
+        """
+        ...
+
+    def uploads(self, older_than: datetime) -> AsyncIterator[Upload]:
+        """Yield uploads that have not ended and were last modified before that time."""
+        ...
+
+    async def abandon(self, upload: Upload) -> None:
+        """Throw away what an upload has left; it need not exist any more."""
         ...
 
     async def check(self) -> None:
