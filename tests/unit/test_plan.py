@@ -153,6 +153,19 @@ def test_timeouts():
     assert timeout(noop()) is None
 
 
+def test_silence_is_bounded_in_the_node_and_the_wait_for_a_worker_in_the_task():
+    def task(*timeouts):
+        nodes = {f"n{i}": noop(*[f"n{i - 1}"][: min(i, 1)], timeout=said) for i, said in enumerate(timeouts)}
+        (made,) = planned(workflow(nodes)).tasks
+        return made
+
+    one = task({"idle": "5s", "run": "1m", "queue": "2h"})
+    assert (one.nodes["n0"]["idle"], one.nodes["n0"]["timeout"], one.queue_timeout) == (5, 60, 7200)
+    assert "timeout" not in task({"idle": "5s"}).nodes["n0"]
+    assert task({"queue": "2h"}, {"queue": "3m"}, "1s").queue_timeout == 180, "the least patient node's"
+    assert task("1s").queue_timeout == 0, "any time"
+
+
 def test_the_catalog_may_change_between_check_and_plan():
     nodes = {
         "c": {"type": "text.encode@1", "inputs": {"prompt": "x"}},

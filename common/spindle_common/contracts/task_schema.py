@@ -32,6 +32,10 @@ class TaskNode(BaseModel):
     timeout: Annotated[
         float | MISSING, Field(description="Seconds that an attempt may take.")
     ] = MISSING
+    idle: Annotated[
+        float | MISSING,
+        Field(description="Seconds for which an attempt may report nothing."),
+    ] = MISSING
     max_attempts: int = 1
     backoff: Annotated[
         float, Field(description="Seconds before the second attempt.")

@@ -46,6 +46,8 @@ class CheckedNode:
     queue: str | None = None
     on_error: str = "fail"
     timeout: float | None = None
+    idle: float | None = None
+    queue_timeout: float | None = None
     max_attempts: int = 1
     backoff: float = 1.0
 

@@ -56,15 +56,19 @@ class NodeCheck:
             reads=self._reads,
             queue=self._node.get("queue"),
             on_error=self._node.get("on_error", "fail"),
-            timeout=self._timeout(self._type),
+            timeout=self._timeout("run", self._type.timeout),
+            idle=self._timeout("idle"),
+            queue_timeout=self._timeout("queue"),
             max_attempts=retry.get("max_attempts", 1),
             backoff=parse_duration(retry["backoff"]) if "backoff" in retry else 1.0,
         )
 
-    def _timeout(self, node_type: CompiledType) -> float | None:
+    def _timeout(self, kind: str, usual: float | None = None) -> float | None:
+        """Return a bound in seconds; a plain text bounds the run."""
         said = self._node.get("timeout")
-        attempt = said.get("run") if isinstance(said, dict) else said
-        return parse_duration(attempt) if attempt else node_type.timeout
+        bounds = said if isinstance(said, dict) else {"run": said}
+        bound = bounds.get(kind)
+        return parse_duration(bound) if bound else usual
 
     def _check_type(self) -> None:
         name = self._node.get("type")

@@ -156,6 +156,7 @@ def _body(node: CheckedNode, pins: Mapping[str, Any]) -> dict[str, Any]:
         "after": list(node.after),
         "on_error": node.on_error if node.on_error != "fail" else None,
         "timeout": node.timeout,
+        "idle": node.idle,
         "max_attempts": node.max_attempts if node.max_attempts != 1 else None,
         "backoff": node.backoff if node.backoff != 1.0 else None,
     }
@@ -175,9 +176,9 @@ def _plan_task(task: Task, nodes: Sequence[CheckedNode], bodies: Mapping[str, di
     inputs = sorted({name for node in members for name in node.reads})
     starts = tuple(node.id for node in members if inside.isdisjoint(node.needs))
     own = nodes[task.own[0]].id
-    return PlanTask(
-        own, task.queue, {node.id: bodies[node.id] for node in members}, tuple(needs), tuple(inputs), starts
-    )
+    patience = min((node.queue_timeout for node in members if node.queue_timeout is not None), default=0.0)
+    inner = {node.id: bodies[node.id] for node in members}
+    return PlanTask(own, task.queue, inner, tuple(needs), tuple(inputs), starts, patience)
 
 
 def _normalised(checked: Checked, pins: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
