@@ -41,11 +41,10 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.state.streams = Streams(services.settings.max_sockets)
-    routers = [module.router for module in (workflows, runs, dead_letters, events, artifacts, catalog, health)]
+    routers = [module.router for module in (runs, events, workflows, dead_letters, artifacts, catalog, health)]
     app.state.api_routes = [route for router in routers for route in router.routes]
     problem_handlers.install(app)
-    for router in routers:
-        app.include_router(router)
+    app.router.routes += app.state.api_routes  # `include_router` would match each request against all routes twice
     app.add_api_route("/openapi.json", _openapi, include_in_schema=False)
     app.add_api_route("/asyncapi.json", _asyncapi, include_in_schema=False)
     _wrap(app, services)
