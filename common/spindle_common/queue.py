@@ -389,9 +389,10 @@ class Queue:
         """Controls whose lease holds, by their own last word (lapsed ones are adopted by the beat)."""
         return {str(name) for name in await away(self.client.zrange(keys.CONTROLS, 0, -1))}
 
-    async def waiting_count(self) -> int:
-        """How many runs wait for a driver."""
-        return int(await self._step("waiting_count"))
+    async def waiting_count(self, tenant: str) -> tuple[int, int]:
+        """How many runs wait for a driver, and how many of them are this tenant's."""
+        every, own = await self._step("waiting_count", tenant)
+        return every, own
 
 
 class DriveReader:

@@ -288,9 +288,9 @@ function ops.next_waiting()
   return lane_pop('waiting')
 end
 
--- -> how many runs wait for a driver
+-- tenant -> how many runs wait for a driver, how many of them are the tenant's
 function ops.waiting_count()
-  return lane_count('waiting')
+  return {lane_count('waiting'), call('ZCARD', P .. 'waiting:' .. ARGV[2])}
 end
 
 -- run, epoch, crash budget, then for each task: name, queue, body, paths (JSON list), starts (JSON list), ms it may wait

@@ -45,23 +45,25 @@ class RunService:
         _check_shape(body)
         accepted = self._planner.accept(body["workflow"])
         inputs = bind_inputs(accepted.checked, body.get("inputs", {}))
-        driven = await self._room()
+        driven = await self._room(tenant)
         row = self._new_row(tenant, body, accepted, inputs, driven=driven, traceparent=traceparent)
         return await self._open(row, accepted, (idempotency_key, digest(body)) if idempotency_key else None)
 
     async def repeat(self, before: RunRow, body: Json, reuse: Json, key: Key = None) -> RunRow:
         """Accept a run that repeats another with results that it re-uses. Raises as `submit` does."""
         accepted = self._planner.accept(body["workflow"])
-        driven = await self._room()
+        driven = await self._room(before.tenant)
         row = self._new_row(before.tenant, body, accepted, body["inputs"], driven=driven, traceparent=None)
         known = {path: outcome for path, outcome in reuse.items() if path in accepted.planned.plan.node_task}
         return await self._open(replace(row, parent=before.id, nodes=known), accepted, key)
 
-    async def _room(self) -> bool:
+    async def _room(self, tenant: str) -> bool:
         """Whether this control has room to drive another run; else it waits. Raises TooManyRequests."""
         if self._driver.has_room:
             return True
-        if await self._parts.queue.waiting_count() >= self._parts.settings.max_queued_runs:
+        limits = self._parts.settings
+        every, own = await self._parts.queue.waiting_count(tenant)
+        if every >= limits.max_queued_runs or own >= limits.max_tenant_runs:
             raise TooManyRequests("as many runs wait as are allowed to", retry_after=5.0)
         return False
 

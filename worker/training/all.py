@@ -32,9 +32,7 @@ def plans(work: Path) -> dict[str, Plan]:
         "encoder": Plan(steps=400, rate=2e-3, checkpoint=work / "encoder.pt", seed=SEED + 2),
         "denoiser": Plan(steps=3000, rate=2e-3, checkpoint=denoised, seed=SEED + 3, average=0.999),
         "polish": Plan(steps=1700, rate=1.2e-3, checkpoint=polished, seed=SEED + 7, start=denoised, average=0.998),
-        "refine": Plan(
-            steps=1200, rate=6e-4, checkpoint=refined, seed=SEED + 8, start=polished, average=0.998
-        ),
+        "refine": Plan(steps=1200, rate=6e-4, checkpoint=refined, seed=SEED + 8, start=polished, average=0.998),
         "settle": Plan(
             steps=2400, rate=6e-4, checkpoint=work / "settled.pt", seed=SEED + 9, start=refined, average=0.999
         ),
