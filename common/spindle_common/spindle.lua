@@ -501,8 +501,10 @@ function ops.give_back()
     return 'ok'
   end
   call('HINCRBY', key, 'errors:' .. ARGV[7], 1)
-  call('HSET', P .. 'ledger:' .. t.run, ARGV[7], '{"status":"waiting","attempt":' .. ARGV[3] .. '}')
-  emit(t.run, 'node.retrying', ARGV[7], ARGV[3], ARGV[8])
+  if not TERMINAL[status_of(call('HGET', P .. 'ledger:' .. t.run, ARGV[7]))] then  -- else a copy, or made for a handle
+    call('HSET', P .. 'ledger:' .. t.run, ARGV[7], '{"status":"waiting","attempt":' .. ARGV[3] .. '}')
+    emit(t.run, 'node.retrying', ARGV[7], ARGV[3], ARGV[8])
+  end
   end_attempt(task, key, cause)
   again(task, key, t.queue, tonumber(ARGV[6]))
   return 'ok'

@@ -203,6 +203,19 @@ async def test_the_first_commit_of_a_copied_node_counts(queue: Queue) -> None:
     assert sorted(ends) == ["a", "b", "t"]
 
 
+async def test_an_error_of_a_copy_leaves_the_committed_node_as_it_is(queue: Queue) -> None:
+    run = await opened(queue)
+    await registered(queue)
+    await queue.dispatch(run, 1, [offer("a", "t", "a"), offer("b", "t", "b")], 3)
+    first, second = await taken(queue, cpu=2)
+    await queue.commit(first, [done("t", 1), done("a")], last=True)
+    assert await queue.give_back(second, "error", path="t") == "ok"
+    assert (await queue.ledger(run))["t"]["outputs"] == {"value": 1}
+    assert "node.retrying" not in [event["type"] for event in await history(queue)]
+    (again,) = await taken(queue, nonce="n2")
+    assert again.attempt == 2
+
+
 async def test_streams_hold_no_more_than_twice_the_slots_and_priority_decides(queue: Queue) -> None:
     low, high = await opened(queue, "low"), await opened(queue, "high", priority=5)
     await queue.dispatch(low, 1, [offer(f"n{i}") for i in range(10)], 3)
