@@ -19,6 +19,11 @@ driver_progress = Gauge("spindle_driver_progress_seconds", "Since the driver's l
 mended = Counter("spindle_reconciled", "What the reconciler found out of place, and put right", ["what"])
 reconciler_age = Gauge("spindle_reconciler_age_seconds", "Since the reconciler last finished")
 
+garbage_runs = Counter("spindle_garbage_runs", "Ended runs that a garbage collection forgot")
+garbage_artifacts = Counter("spindle_garbage_artifacts", "Artifacts that a garbage collection deleted")
+garbage_bytes = Counter("spindle_garbage_bytes", "Bytes that garbage collections freed, orphaned uploads included")
+garbage_age = Gauge("spindle_garbage_age_seconds", "Since a garbage collection last came to its end")
+
 
 class Follower:
     """Lets a Prometheus counter follow one that Redis keeps, which all controls share."""

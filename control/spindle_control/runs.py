@@ -96,6 +96,8 @@ class RunService:
 
     async def _keep(self, row: RunRow, key: Key) -> RunRow:
         try:
+            if row.parent is not None:  # forgotten before our hash named its bytes, it may have taken them along
+                await self._parts.store.run(row.parent)
             kept = await self._parts.store.insert_run(row, key)
         except BaseException:
             await self._discard(row.id)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from spindle_common.artifacts import ArtifactStore, open_store
 from spindle_common.events import Hub
+from spindle_common.garbage import Garbage
 from spindle_common.problems import Unavailable
 from spindle_common.queue import Queue, away, connect
 from spindle_common.stopping import stop
@@ -15,9 +16,11 @@ from spindle_control import metrics
 from spindle_control.api_keys import ApiKeys
 from spindle_control.drive import Parts
 from spindle_control.driver import Driver
+from spindle_control.garbage import Collections, Collector, Policy
 from spindle_control.operations import Operations
 from spindle_control.planner import Planner
 from spindle_control.registry import Registry
+from spindle_control.retention import Retention
 from spindle_control.runs import RunService
 from spindle_control.settings import ControlSettings
 from spindle_control.store import Store
@@ -52,9 +55,10 @@ async def open_services(settings: ControlSettings) -> AsyncIterator[Services]:
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     client = connect(settings.redis)
-    queue = Queue(client)
+    queue, garbage = Queue(client), Garbage(client)
     hub = Hub(settings.redis)
-    artifacts = open_store(settings.data_dir, settings.s3_url)
+    artifacts = open_store(settings.data_dir, settings.s3_url, announce=garbage.spare)
+    dustbin = open_store(settings.data_dir, settings.s3_url)
     await _patiently(queue.check_server)
     store = await Store.open(settings.database)
     try:
@@ -72,10 +76,13 @@ async def open_services(settings: ControlSettings) -> AsyncIterator[Services]:
         services = Services(
             settings, store, artifacts, runs, operations, registry, ApiKeys(settings.keys_file), driver, redis_health
         )
+        collector = Collector(garbage, Retention(store), dustbin, Policy.of(settings))
+        collections = Collections(collector, garbage, settings.garbage_seconds)
+        metrics.garbage_age.set_function(lambda: collections.age)
         metrics.driver_progress.set_function(lambda: driver.silence)
         metrics.reconciler_age.set_function(lambda: driver.reconciler_age)
         await driver.begin()
-        loops = [asyncio.create_task(work) for work in (driver.run(), registry.run(), hub.run())]
+        loops = [asyncio.create_task(work) for work in (driver.run(), registry.run(), hub.run(), collections.run())]
         try:
             yield services
         finally:
@@ -84,6 +91,7 @@ async def open_services(settings: ControlSettings) -> AsyncIterator[Services]:
         await store.close()
         await hub.close()
         await artifacts.close()
+        await dustbin.close()
         await client.aclose()
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 
+from spindle_common.durations import parse_duration
 from spindle_common.settings import CommonSettings
 
 MIB = 1024 * 1024
@@ -38,6 +39,21 @@ class ControlSettings(CommonSettings):
     control_beat_seconds: float = Field(1.0, gt=0, description="How often a control renews its lease.")
     crash_budget: int = Field(3, ge=1, description="Attempts of a task that may end by a dead worker.")
     archive_seconds: float = Field(60.0, ge=0, description="How long an ended run stays in Redis after archiving.")
+
+    keep_runs: str | None = Field(None, description='How long ended runs are kept, like "30d"; unset: for ever.')
+    keep_artifacts: str = Field("24h", description="How long bytes are kept that no run names, since last written.")
+    keep_idempotency: str = Field("24h", description="How long a repeated Idempotency-Key gives the same run.")
+    garbage_seconds: float = Field(3600.0, ge=0, description="Between two garbage collections; 0: never by itself.")
+    stuck_seconds: float = Field(
+        60.0, gt=0, description="A task waiting longer although slots are free, or a driver this still: not ready."
+    )
+
+    @field_validator("keep_runs", "keep_artifacts", "keep_idempotency")
+    @classmethod
+    def _duration(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_duration(value)
+        return value
 
     @field_validator("tenant_weights")
     @classmethod

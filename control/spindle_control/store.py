@@ -12,20 +12,21 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
 from spindle_common.problems import Conflict, InvalidRequest, NotFound
 from spindle_control import migrations
-from spindle_control.database import Database, Rows, foreign, open_database
+from spindle_control.database import Database, Operation, Rows, foreign, open_database
 from spindle_control.rows import FULL, LIGHT, Json, RunRow, full, light, to_values
 from spindle_control.tables import ENDED, OPEN, cursor, node_types, run_events, runs, tickets
 from spindle_control.writer import Writer
 
 __all__ = ["ANY", "ENDED", "OPEN", "IdempotencyMismatch", "OpenRun", "RunRow", "Store"]
 
+T = TypeVar("T")
 ANY: Final = "*"
 CHUNK = 500  # events in one archived chunk
 _REMEMBERED = 10_000
@@ -130,7 +131,7 @@ class Store:
 
     async def check(self) -> None:
         """Raise `Unavailable` unless the database answers."""
-        await self._read(sa.select(sa.literal(1)))
+        await self.read(sa.select(sa.literal(1)))
 
     # ---- runs
 
@@ -156,7 +157,7 @@ class Store:
 
     async def run(self, run_id: str, tenant: str | None = None) -> RunRow:
         """Return a run, of that tenant only where one is given; `NotFound` otherwise."""
-        found = await self._read(_one_run, run=run_id)
+        found = await self.read(_one_run, run=run_id)
         if not found or (tenant is not None and found[0].tenant != tenant):
             raise NotFound(f"There is no run {run_id!r}.")
         return full(found[0])
@@ -181,7 +182,7 @@ class Store:
             query = query.where(runs.c.status == status)
         if after is not None:
             query = query.where(sa.tuple_(runs.c.created_at, runs.c.id) < _page_cursor(after))
-        found = await self._read(query.order_by(runs.c.created_at.desc(), runs.c.id.desc()).limit(limit + 1))
+        found = await self.read(query.order_by(runs.c.created_at.desc(), runs.c.id.desc()).limit(limit + 1))
         rows = [light(each) for each in found[:limit]]
         more = len(found) > limit
         return rows, f"{rows[-1].created_at}.{rows[-1].id}" if more else None
@@ -191,11 +192,11 @@ class Store:
         query = sa.select(*FULL).where(runs.c.status.in_(OPEN)).order_by(runs.c.created_at, runs.c.id)
         if owner != ANY:
             query = query.where(runs.c.owner.is_(None) if owner is None else runs.c.owner == owner)
-        return [full(each) for each in await self._read(query)]
+        return [full(each) for each in await self.read(query)]
 
     async def open_page(self, after: str, limit: int) -> list[OpenRun]:
         """Return runs that have not ended, in the order of their ids, without their large parts."""
-        found = await self._read(_open_page, after=after, most=limit)
+        found = await self.read(_open_page, after=after, most=limit)
         return [OpenRun(each.id, each.status, each.owner) for each in found]
 
     async def take_over(self, run_id: str, owner: str, epoch: int) -> bool:
@@ -263,14 +264,14 @@ class Store:
         events: list[Json] = []
         chunk = -1
         while len(events) < limit:
-            found = await self._read(_next_chunk, run=run_id, ms=ms, seq=seq, behind=chunk)
+            found = await self.read(_next_chunk, run=run_id, ms=ms, seq=seq, behind=chunk)
             if not found:
                 break
             chunk = found[0].chunk
             events += [event for event in found[0].events if cursor(event["id"]) > (ms, seq)]
         if events:
             return events[:limit]
-        return [] if await self._read(_any_chunk, run=run_id) else None
+        return [] if await self.read(_any_chunk, run=run_id) else None
 
     # ---- node types
 
@@ -280,7 +281,7 @@ class Store:
 
     async def node_types(self) -> list[Json]:
         """Return every node type ever announced, by name."""
-        found = await self._read(sa.select(node_types.c.description).order_by(node_types.c.type))
+        found = await self.read(sa.select(node_types.c.description).order_by(node_types.c.type))
         return [each.description for each in found]
 
     # ---- tickets
@@ -306,7 +307,12 @@ class Store:
 
         return await self._writer.write(operation)
 
-    async def _read(self, query: sa.Select[Any], **values: Any) -> Rows:
+    async def write(self, operation: Operation[T]) -> T:
+        """Do an operation in the next transaction; its result, or what it raised."""
+        return await self._writer.write(operation)
+
+    async def read(self, query: sa.Select[Any], **values: Any) -> Rows:
+        """Return every row of a query. Raises Unavailable."""
         return await self._database.read(query, values)
 
 

@@ -1,4 +1,4 @@
-"""The commands that run Spindle here: up, serve, env."""
+"""The commands that work here, without a server between: up, serve, env, gc."""
 
 import os
 import shlex
@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from spindle_control.cli.garbage import gc
 from spindle_control.cli.session import Refusal, Session, command
 
 TOLD = ("pid", "url", "redis_url")
@@ -16,6 +17,7 @@ def register_local(app: typer.Typer) -> None:
     command(app)(up)
     command(app)(serve)
     command(app)(env)
+    command(app)(gc)
 
 
 def up(session: Session) -> int:
