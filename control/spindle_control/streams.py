@@ -87,8 +87,9 @@ class Streams:
         pump = asyncio.ensure_future(watcher.pump(events))
         others = [asyncio.ensure_future(gone()), asyncio.ensure_future(self.stopping.wait())]
         try:
-            await asyncio.wait([pump, *others], return_when=asyncio.FIRST_COMPLETED)
-            end = _end_of(pump, others[0].done())
+            while not watcher.stuck and not any(task.done() for task in (pump, *others)):
+                await asyncio.wait([pump, *others], timeout=SLOW_SECONDS / 5, return_when=asyncio.FIRST_COMPLETED)
+            end = End.SLOW if watcher.stuck else _end_of(pump, others[0].done())
         finally:
             for task in (pump, *others):
                 task.cancel()
@@ -102,17 +103,21 @@ class _Watcher:
     def __init__(self, streams: Streams, run: str, send: Send) -> None:
         self._streams, self._run, self._send = streams, run, send
         self._last: str | None = None
+        self._sending_since: float | None = None
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it reads nothing; asked now and then, since a timer for each event costs a tenth of its sending."""
+        return self._sending_since is not None and time.monotonic() - self._sending_since > SLOW_SECONDS
 
     async def pump(self, events: AsyncIterator[Json]) -> End:
         async with contextlib.aclosing(cast(AsyncGenerator[Json, None], events)):
             async for event in events:
                 if event["type"] == "bye":
                     return End.SLOW
-                try:
-                    async with asyncio.timeout(SLOW_SECONDS):
-                        await self._send(self._streams.text(event), event.get("id"))
-                except TimeoutError:
-                    return End.SLOW
+                self._sending_since = time.monotonic()
+                await self._send(self._streams.text(event), event.get("id"))
+                self._sending_since = None
                 if "id" in event:
                     self._last = event["id"]
                     http_metrics.websocket_lag.observe(max(0.0, time.time() - cursor(event["id"])[0] / 1000))

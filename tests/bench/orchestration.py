@@ -81,26 +81,40 @@ class Http:
 
 
 async def messages(url: str, run: str) -> AsyncGenerator[bytes, None]:
-    """Open a run's WebSocket and yield its messages (RFC 6455, of which a server's short, whole frames need little)."""
+    """Open a run's WebSocket and yield its messages."""
     host, port = urlparse(url).hostname or "", urlparse(url).port or 80
     reader, writer = await asyncio.open_connection(host, port)
     head = f"GET /api/v1/runs/{run}/ws HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     writer.write(f"{head}Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
     try:
         assert b" 101 " in (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0]
-        while True:
-            kind, size = await reader.readexactly(2)
-            if size > 125:
-                size = int.from_bytes(await reader.readexactly(2 if size == 126 else 8))
-            payload = await reader.readexactly(size)
-            if kind == TEXT:
-                yield payload
-            elif kind == PING:
-                writer.write(bytes((0x8A, 0x80 | size, 0, 0, 0, 0)) + payload)
-            else:
-                return
+        buffer = b""
+        while data := await reader.read(1 << 16):
+            found, buffer = frames(buffer + data)
+            for kind, payload in found:
+                if kind == TEXT:
+                    yield payload
+                elif kind == PING:
+                    writer.write(bytes((0x8A, 0x80 | len(payload), 0, 0, 0, 0)) + payload)
+                else:
+                    return
     finally:
         writer.close()
+
+
+def frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
+    """Split what came into frames, as a server sends them (RFC 6455: whole and unmasked), and the rest."""
+    found, at = [], 0
+    while len(data) >= at + 2:
+        size, start = data[at + 1], at + 2
+        if size > 125:
+            start += 2 if size == 126 else 8
+            size = int.from_bytes(data[at + 2 : start])
+        if len(data) < start + size:
+            break
+        found.append((data[at], data[start : start + size]))
+        at = start + size
+    return found, data[at:]
 
 
 async def run_once(http: Http, url: str, body: bytes) -> float:
@@ -211,39 +225,46 @@ def _import_seconds(module: str) -> float:
     return time.perf_counter() - began
 
 
-async def sockets(url: str, count: int = 1000, watched: int = 10) -> Json:
-    """Deliver ticks and events of sleeping runs to many sockets: rate, and lag by the events' own time."""
-    nodes = {f"s{i}": {"type": "test.sleep@1", "inputs": {"seconds": 10}} for i in range(32)}
-    http, body = Http(url), json.dumps({"workflow": workflow(nodes)}).encode()
-    lags: list[float] = []
-    received = 0
-
-    async def watch(run: str, gate: asyncio.Event) -> None:
-        nonlocal received
-        async with contextlib.aclosing(messages(url, run)) as feed:
-            opened.append(1)
-            await gate.wait()
-            async for message in feed:
-                received += 1
-                if random.random() < 0.01:
-                    event = json.loads(message)
-                    if event["type"] == "node.progress":
-                        lags.append((time.time() - _seconds(event["time"])) * 1000)
-                if b'"run.' in message[:120] and any(end in message[:120] for end in ENDS):
-                    return
-
-    opened: list[int] = []
+async def sockets(target: Target, count: int = 1000, watched: int = 10, seconds: float = 12) -> Json:
+    """Ten runs tell 20 ticks a second each to 100 sockets each: 20,000 deliveries a second; lag by the ticks' time."""
+    nodes = {f"s{i}": {"type": "test.sleep@1", "inputs": {"seconds": 3 * seconds}} for i in range(2)}
+    http, body = Http(target.url), json.dumps({"workflow": workflow(nodes)}).encode()
     runs = [(await http.post("/api/v1/runs", body))["id"] for _ in range(watched)]
-    gate = asyncio.Event()
-    watchers = [asyncio.ensure_future(watch(runs[i % watched], gate)) for i in range(count)]
-    while len(opened) < count:
+    feeds, began = [Feed() for _ in range(count)], time.perf_counter()
+    watching = [asyncio.ensure_future(feed.watch(target.url, runs[i % watched])) for i, feed in enumerate(feeds)]
+    while any(feed.received == 0 for feed in feeds):
         await asyncio.sleep(0.05)
-    gate.set()
-    began = time.perf_counter()
-    await asyncio.gather(*watchers)
-    seconds = time.perf_counter() - began
-    lags.sort()
-    return {"sockets": count, "deliveries_per_second": received / seconds, "lag_p99": lags[int(len(lags) * 0.99)]}
+    opened, before = time.perf_counter(), target.cpu()
+    for feed in feeds:
+        feed.received, feed.lags = 0, []
+    await asyncio.sleep(seconds)
+    took, received = time.perf_counter() - opened, sum(feed.received for feed in feeds)
+    cpu, lags = target.since(before, max(1, received // 1000)), sorted(lag for feed in feeds for lag in feed.lags)
+    await asyncio.gather(*watching)
+    return {
+        "sockets": count,
+        "seconds_to_open_all": opened - began,
+        "deliveries_per_second": received / took,
+        "lag_p50": lags[len(lags) // 2],
+        "lag_p99": lags[int(len(lags) * 0.99)],
+        "cpu_of_1000_deliveries": cpu,
+    }
+
+
+class Feed:
+    """What one socket received, and how late a hundredth of it was, in milliseconds."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.lags: list[float] = []
+
+    async def watch(self, url: str, run: str) -> None:
+        """Watch a run to its end."""
+        async with contextlib.aclosing(messages(url, run)) as feed:
+            async for message in feed:
+                self.received += 1
+                if b'"node.progress"' in message and random.random() < 0.01:
+                    self.lags.append((time.time() - _seconds(json.loads(message)["time"])) * 1000)
 
 
 def _seconds(text: str) -> float:
@@ -261,7 +282,7 @@ ROWS: dict[str, Row] = {
     "fan_100_join": lambda target: latency(target, fan(100), 20),
     "graph_1000": lambda target: latency(target, fan(999), 3),
     "skewed": skewed,
-    "sockets_1000": lambda target: sockets(target.url),
+    "sockets_1000": sockets,
 }
 ONE_BY_ONE: dict[str, Row] = {
     "chain_10_one_by_one": lambda target: latency(target, chain(10), 60),
