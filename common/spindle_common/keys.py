@@ -8,16 +8,17 @@
 | ticks:{run} | hash | node path -> last progress |
 | tasks:{run} | set | names of its tasks |
 | task:{run}/{name} | hash | state, attempt (the fence), nonce, lease, body |
-| ready:{queue} | sorted set | tenants with tasks that may run -> pass; the least is served next |
-| ready:{queue}:{tenant} | sorted set | a tenant's tasks that may run, best first |
-| passes:{lane} | hash | weights of tenants, where the last one served stood (lane: ready:{queue}, waiting) |
+| lane:{queue} | sorted set | tenants with tasks that may run -> pass; the least is served next |
+| lane:{queue}:{tenant} | sorted set | a tenant's tasks that may run, best first |
+| passes:{lane} | hash | weights of tenants, where the last one served stood (lane: lane:{queue}, line) |
 | queue:{queue} | stream | the few that workers may take now |
 | leases, timers, patience | sorted sets | task -> milliseconds when it lapses, is due, has waited too long |
 | workers, controls | sorted sets | process -> milliseconds when it counts as dead |
 | worker:{worker} | hash | manifest, slots, last take |
 | slots | hash | queue -> slots of live workers |
 | drive:{owner} | stream | what wakes a control: commits and ends of its runs |
-| waiting, waiting:{tenant} | sorted sets | tenants with runs without a driver, and these runs; as `ready` |
+| line, line:{tenant} | sorted sets | tenants with runs without a driver, and these runs; as `lane` |
+| ready:{queue}, waiting | sorted sets | what the version before wrote, until the next script moves it to lane and line |
 | dead | stream | tasks that used up their budget |
 | collecting, collected | strings | the garbage collection that goes on, when the last one ended |
 | condemned | hash | digest that a collection is about to delete -> that collection |
@@ -32,7 +33,6 @@ TIMERS = PREFIX + "timers"
 WORKERS = PREFIX + "workers"
 CONTROLS = PREFIX + "controls"
 SLOTS = PREFIX + "slots"
-WAITING = PREFIX + "waiting"
 DEAD = PREFIX + "dead"
 COUNTERS = PREFIX + "counters"
 COLLECTED = PREFIX + "collected"
@@ -70,9 +70,9 @@ def tasks(run_id: str) -> str:
     return f"{PREFIX}tasks:{run_id}"
 
 
-def ready(queue: str) -> str:
+def lane(queue: str) -> str:
     """Tenants that have tasks ready to run."""
-    return f"{PREFIX}ready:{queue}"
+    return f"{PREFIX}lane:{queue}"
 
 
 def queue(name: str) -> str:

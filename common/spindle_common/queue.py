@@ -1,6 +1,6 @@
 """The task protocol: typed Python over the atomic steps in `spindle.lua` (design, section 5).
 
-    driver --dispatch--> task hash, ready:{queue} --pump--> queue:{queue} --take--> worker
+    driver --dispatch--> task hash, lane:{queue} --pump--> queue:{queue} --take--> worker
     worker --beat--> lease;  --commit--> ledger, events, drive:{owner} --read--> driver
 
 Every step may be repeated after a lost reply without doing anything twice, so the connection may retry. Answers are

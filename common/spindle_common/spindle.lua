@@ -30,7 +30,7 @@ local function lane_add(lane, tenant, weight, score, member)
   call('ZADD', P .. lane .. ':' .. tenant, score, member)
   if call('ZSCORE', P .. lane, tenant) then return end
   local own, last = unpack(call('HMGET', P .. 'passes:' .. lane, 'tenant:' .. tenant, 'served'))
-  call('HSET', P .. 'passes:' .. lane, 'weight:' .. tenant, weight)
+  call('HSET', P .. 'passes:' .. lane, 'weight:' .. tenant, weight or 1)
   call('ZADD', P .. lane, math.max(tonumber(own or 0), tonumber(last or 0)), tenant)
 end
 
@@ -82,11 +82,24 @@ local function emit(run, kind, node, attempt, data)
     .. '","attempt":' .. attempt .. ',"data":' .. data .. '}')
 end
 
+-- What the version before lanes wrote: `ready:{queue}` held tasks, `waiting` held runs, their hashes had no weight, a
+-- task's no tenant and no patience. Its workers still go on so, hence we look each time. The keys have other names now,
+-- since an old script would take tenants for tasks.
+local offer
+local function adopt_old(queue)
+  local old = P .. 'ready:' .. queue
+  for _, task in ipairs(call('ZRANGE', old, 0, -1)) do
+    call('ZREM', old, task)
+    if call('HGET', P .. 'task:' .. task, 'state') == 'ready' then offer(task, P .. 'task:' .. task) end
+  end
+end
+
 -- Moves ready tasks into the queue's stream, at most twice its live slots: late binding keeps order and priority ours.
 local function pump(queue)
+  adopt_old(queue)
   local room = 2 * tonumber(call('HGET', P .. 'slots', queue) or 0) - call('XLEN', P .. 'queue:' .. queue)
   while room > 0 do
-    local task = lane_pop('ready:' .. queue)
+    local task = lane_pop('lane:' .. queue)
     if not task then return end
     local key = P .. 'task:' .. task
     local t = call('HMGET', key, 'state', 'run')
@@ -110,8 +123,12 @@ end
 
 -- Puts a task among those that may run; its caller pumps. Within its tenant's lane its place depends on priority, then
 -- on when it came first. A task of a paused run is held until the run goes on.
-local function offer(task, key)
+function offer(task, key)
   local t = call('HMGET', key, 'queue', 'score', 'tenant', 'weight', 'run', 'queue_ms')
+  if not t[3] then
+    t[3], t[4], t[6] = call('HGET', P .. 'run:' .. t[5], 'tenant') or 'default', 1, 0
+    call('HSET', key, 'tenant', t[3], 'weight', 1, 'queue_ms', 0)
+  end
   if call('HGET', P .. 'run:' .. t[5], 'status') == 'paused' then
     call('HSET', key, 'state', 'held', 'entry', '')
     return t[1]
@@ -119,7 +136,7 @@ local function offer(task, key)
   local ms = now()
   call('HSET', key, 'state', 'ready', 'entry', '', 'ready_at', ms)
   if tonumber(t[6]) > 0 then call('ZADD', P .. 'patience', ms + t[6], task) end
-  lane_add('ready:' .. t[1], t[3], t[4], t[2], task)
+  lane_add('lane:' .. t[1], t[3], t[4], t[2], task)
   return t[1]
 end
 
@@ -205,7 +222,8 @@ local function end_task(run, name)
   local t = call('HMGET', key, 'state', 'queue', 'entry', 'tenant')
   if not t[1] then return nil end
   leave_stream(t[2], t[3])
-  for _, set in ipairs({'leases', 'timers', 'patience', 'ready:' .. t[2] .. ':' .. t[4]}) do call('ZREM', P .. set, task) end
+  local sets = {'leases', 'timers', 'patience', 'ready:' .. t[2], 'lane:' .. t[2] .. ':' .. (t[4] or '')}
+  for _, set in ipairs(sets) do call('ZREM', P .. set, task) end
   call('DEL', key)
   return t[2]
 end
@@ -233,7 +251,7 @@ function ops.open()
   write_run(status)
   call('XADD', P .. 'events:' .. run, '*', 'type', 'run.queued', 'node', '', 'attempt', 0, 'data', '{}')
   if status == 'queued' then
-    lane_add('waiting', ARGV[5], ARGV[6], place(ARGV[7]), run)
+    lane_add('line', ARGV[5], ARGV[6], place(ARGV[7]), run)
   else
     emit(run, 'run.started', '', 0, '{}')
   end
@@ -268,29 +286,36 @@ function ops.own()
   if not higher and not (r[2] == ARGV[4] and r[3] == ARGV[3]) then return refuse() end
   local rests = r[1] == 'paused' or r[1] == 'parking'
   call('HSET', key, 'owner', ARGV[3], 'epoch', ARGV[4], 'status', rests and 'paused' or 'running')
-  call('ZREM', P .. 'waiting:' .. r[4], run)
+  call('ZREM', P .. 'line:' .. r[4], run)
   if r[1] == 'queued' then emit(run, 'run.started', '', 0, '{}') end
   return rests and 'paused' or 'owned'
 end
 
 -- run: put it in line for a driver, if it is not there -> 'ok' | 'missing' | the status in which it is
-function ops.enqueue()
-  local run = ARGV[2]
+local function enqueue(run)
   local r = call('HMGET', P .. 'run:' .. run, 'status', 'tenant', 'weight', 'priority')
   if not r[1] then return 'missing' end
   if r[1] ~= 'queued' then return r[1] end
-  if not call('ZSCORE', P .. 'waiting:' .. r[2], run) then lane_add('waiting', r[2], r[3], place(r[4]), run) end
+  if not call('ZSCORE', P .. 'line:' .. r[2], run) then lane_add('line', r[2], r[3], place(r[4]), run) end
   return 'ok'
+end
+
+function ops.enqueue()
+  return enqueue(ARGV[2])
 end
 
 -- -> the run that is next to get a driver, or false
 function ops.next_waiting()
-  return lane_pop('waiting')
+  for _, run in ipairs(call('ZRANGE', P .. 'waiting', 0, -1)) do
+    call('ZREM', P .. 'waiting', run)
+    enqueue(run)
+  end
+  return lane_pop('line')
 end
 
 -- tenant -> how many runs wait for a driver, how many of them are the tenant's
 function ops.waiting_count()
-  return {lane_count('waiting'), call('ZCARD', P .. 'waiting:' .. ARGV[2])}
+  return {lane_count('line'), call('ZCARD', P .. 'line:' .. ARGV[2])}
 end
 
 -- run, epoch, crash budget, then for each task: name, queue, body, paths (JSON list), starts (JSON list), ms it may wait
@@ -305,7 +330,7 @@ function ops.dispatch()
     local key, queue = P .. 'task:' .. task, ARGV[i + 1]
     if call('HSETNX', key, 'run', run) == 1 then
       call('HSET', key, 'name', ARGV[i], 'queue', queue, 'body', ARGV[i + 2], 'paths', ARGV[i + 3], 'starts', ARGV[i + 4],
-        'queue_ms', ARGV[i + 5], 'tenant', r[2], 'weight', r[3], 'score', place(r[1]), 'attempt', 0, 'crash_budget', budget)
+        'queue_ms', ARGV[i + 5], 'tenant', r[2], 'weight', r[3] or 1, 'score', place(r[1]), 'attempt', 0, 'crash_budget', budget)
       call('SADD', P .. 'tasks:' .. run, ARGV[i])
       offer(task, key)
       for _, path in ipairs(cjson.decode(ARGV[i + 3])) do
@@ -440,10 +465,11 @@ local function give_up(task, key, problem, letter)
     if text then kept[#kept + 1] = '"' .. path .. '":' .. text end
   end
   leave_stream(t[2], t[7])
-  call('ZREM', P .. 'ready:' .. t[2] .. ':' .. t[5], task)
+  call('ZREM', P .. 'lane:' .. t[2] .. ':' .. (t[5] or ''), task)
   call('HSET', key, 'state', 'dead', 'body', '', 'entry', '')
   if letter then
-    call('XADD', P .. 'dead', 'MAXLEN', '~', 10000, '*', 'run', t[1], 'task', task, 'tenant', t[5], 'queue', t[2],
+    call('XADD', P .. 'dead', 'MAXLEN', '~', 10000, '*', 'run', t[1], 'task', task, 'tenant', t[5] or 'default',
+      'queue', t[2],
       'paths', t[3], 'attempt', t[4], 'problem', problem, 'history', '[' .. (t[6] or '') .. ']')
   end
   wake(t[1], call('HGET', P .. 'run:' .. t[1], 'owner'), '{' .. table.concat(kept, ',') .. '}')
@@ -553,7 +579,7 @@ function ops.finish()
   end
   close_ledger(run, ms)
   call('DEL', P .. 'tasks:' .. run, P .. 'ticks:' .. run)
-  call('ZREM', P .. 'waiting:' .. r[4], run)
+  call('ZREM', P .. 'line:' .. r[4], run)
   emit(run, 'run.' .. ARGV[4], '', 0, ARGV[5])
   call('PUBLISH', P .. 'stopped', run)
   if ARGV[3] == '' and r[3] ~= '' then call('XADD', P .. 'drive:' .. r[3], '*', 'run', run, 'news', ARGV[4]) end
@@ -574,7 +600,7 @@ function ops.pause()
   if not r[1] then return 'missing' end
   if r[1] ~= 'running' and r[1] ~= 'queued' then return r[1] end
   call('HSET', key, 'status', 'paused')
-  call('ZREM', P .. 'waiting:' .. r[3], run)
+  call('ZREM', P .. 'line:' .. r[3], run)
   emit(run, 'run.paused', '', 0, '{}')
   if r[2] ~= '' then call('XADD', P .. 'drive:' .. r[2], '*', 'run', run, 'news', 'paused') end
   return 'paused'
@@ -588,7 +614,7 @@ function ops.resume()
   if r[1] ~= 'paused' then return r[1] end
   if r[2] == '' then
     call('HSET', key, 'status', 'queued')
-    lane_add('waiting', r[3], r[4], place(r[5]), run)
+    lane_add('line', r[3], r[4], place(r[5]), run)
     emit(run, 'run.queued', '', 0, '{"resumed":true}')
     return 'resumed'
   end
@@ -641,7 +667,7 @@ local function mend(run, name, ms)
     call('ZADD', P .. 'timers', ms, task)
   elseif t[1] == 'held' and call('HGET', P .. 'run:' .. run, 'status') == 'running' then
     offer(task, key)
-  elseif t[1] == 'ready' and t[3] == '' and not call('ZSCORE', P .. 'ready:' .. t[2] .. ':' .. t[4], task) then
+  elseif t[1] == 'ready' and t[3] == '' and not call('ZSCORE', P .. 'lane:' .. t[2] .. ':' .. (t[4] or ''), task) then
     offer(task, key)
   elseif t[1] == 'ready' and t[3] ~= '' and #call('XRANGE', P .. 'queue:' .. t[2], t[3], t[3]) == 0 then
     offer(task, key)
@@ -790,14 +816,14 @@ function ops.queue_state()
   local heads = {}
   local entry = call('XRANGE', P .. 'queue:' .. queue, last, '+', 'COUNT', 1)
   if #entry > 0 then heads[1] = entry[1][2][2] end
-  for _, tenant in ipairs(call('ZRANGE', P .. 'ready:' .. queue, 0, 99)) do
-    heads[#heads + 1] = call('ZRANGE', P .. 'ready:' .. queue .. ':' .. tenant, 0, 0)[1]
+  for _, tenant in ipairs(call('ZRANGE', P .. 'lane:' .. queue, 0, 99)) do
+    heads[#heads + 1] = call('ZRANGE', P .. 'lane:' .. queue .. ':' .. tenant, 0, 0)[1]
   end
   local ms, oldest = now(), 0
   for _, task in ipairs(heads) do
     oldest = math.max(oldest, ms - (call('HGET', P .. 'task:' .. task, 'ready_at') or ms))
   end
-  return {lane_count('ready:' .. queue), call('XLEN', P .. 'queue:' .. queue), taken, oldest}
+  return {lane_count('lane:' .. queue), call('XLEN', P .. 'queue:' .. queue), taken, oldest}
 end
 
 -- Garbage collection, in two steps around the caller's second look at what is referenced. Each collection has a name,

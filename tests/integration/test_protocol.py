@@ -64,7 +64,7 @@ async def quiet(queue: Queue) -> None:
     assert await queue.client.zcard(keys.TIMERS) == 0
     for name in ("cpu", "async"):
         assert await queue.client.xlen(keys.queue(name)) == 0
-        assert await queue.client.zcard(keys.ready(name)) == 0
+        assert await queue.client.zcard(keys.lane(name)) == 0
 
 
 async def test_a_task_goes_from_dispatch_to_commit(queue: Queue) -> None:
