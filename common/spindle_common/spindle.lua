@@ -763,6 +763,7 @@ function ops.sweep()
     local key = P .. 'task:' .. task
     if call('HGET', key, 'state') == 'running' then interrupted(task, key, 'crash', ARGV[3]) end
   end
+  for _, queue in ipairs(call('HKEYS', P .. 'slots')) do pump(queue) end  -- older workers do not know lanes
   local gone = due('workers', ms, most)
   for _, worker in ipairs(gone) do forget(worker) end
   local reply = {#timers, #lapsed, #gone}
