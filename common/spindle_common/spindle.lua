@@ -73,10 +73,14 @@ end
 
 local TERMINAL = {completed = true, failed = true, skipped = true, cancelled = true}
 
--- Appends a durable event and shows it to whoever watches. `data` is JSON text.
-local function emit(run, kind, node, attempt, data)
-  local id = call('XADD', P .. 'events:' .. run, 'NOMKSTREAM', '*',
-    'type', kind, 'node', node, 'attempt', attempt, 'data', data)
+-- Appends a durable event and shows it to whoever watches. `data` is JSON text. `first`: the id with which the stream
+-- begins anew.
+local function emit(run, kind, node, attempt, data, first)
+  local args = {P .. 'events:' .. run, first or 'NOMKSTREAM'}
+  if not first then args[3] = '*' end
+  local fields = {'type', kind, 'node', node, 'attempt', attempt, 'data', data}
+  for i = 1, #fields do args[#args + 1] = fields[i] end
+  local id = call('XADD', unpack(args))
   if not id then return end
   call('PUBLISH', P .. 'live:' .. run, '{"id":"' .. id .. '","type":"' .. kind .. '","node":"' .. node
     .. '","attempt":' .. attempt .. ',"data":' .. data .. '}')
@@ -270,8 +274,8 @@ function ops.restore()
   write_run('running')
   for i = 13, #ARGV, 2 do call('HSET', P .. 'ledger:' .. run, ARGV[i], ARGV[i + 1]) end
   local ms, seq = string.match(ARGV[12], '^(%d+)-(%d+)$')
-  call('XADD', P .. 'events:' .. run, ms .. '-' .. string.format('%d', seq + 1), 'type', 'run.started', 'node', '',
-    'attempt', 0, 'data', '{"resumed":true}')
+  local behind = ms .. '-' .. string.format('%d', seq + 1)
+  emit(run, 'run.started', '', 0, '{"resumed":true}', now() > tonumber(ms) and now() .. '-0' or behind)
   return 'restored'
 end
 

@@ -121,9 +121,9 @@ class Drive:
 
     # Driving -------------------------------------------------------------------------------------------------------
 
-    async def run(self, known: Mapping[str, Outcome], news: str | None = None) -> None:
-        """Drive the run to its end; `known` are the outcomes that its ledger holds already, `news` how it stands."""
-        self.wake(known, news)
+    async def run(self, known: Mapping[str, Outcome]) -> None:
+        """Drive the run to its end; `known` are the outcomes that its ledger holds already."""
+        self.wake(known)
         walking = asyncio.ensure_future(walk(graph_of(self._plan), self._board, self._decide))
         try:
             waited: set[asyncio.Future[Any]] = {walking, self._interrupted}
@@ -214,6 +214,8 @@ async def archive(parts: Parts, row: RunRow, epoch: int | None, ending: Ending |
     status, text, ended_at = await parts.queue.run_fields(row.id, "status", "ending", "ended_at")
     if status is None:
         ending = Ending("failed", problem=StateLost("Redis no longer holds what was in flight").problem())
+    elif ending is None and status not in ENDED:
+        return  # it was brought back meanwhile
     elif ending is None:
         data = json.loads(text or "{}")
         ending = Ending(status, data.get("outputs", {}), data.get("problem"))

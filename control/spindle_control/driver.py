@@ -123,18 +123,20 @@ class Driver:
         finally:
             self._reserved.discard(run)
 
-    def start(self, row: RunRow, *, fresh: bool, news: str | None = None) -> None:
+    def start(self, row: RunRow, *, fresh: bool) -> None:
         """Drive a run that is ours in row and hash; a fresh one has nothing in its ledger but what `row.nodes` says."""
-        task = asyncio.create_task(self._drive(row, fresh, news), name=f"drive {row.id}")
+        task = asyncio.create_task(self._drive(row, fresh), name=f"drive {row.id}")
         self._tasks[row.id] = task
         metrics.runs_driven.set(len(self._tasks))
 
-    async def _drive(self, row: RunRow, fresh: bool, news: str | None) -> None:
+    async def _drive(self, row: RunRow, fresh: bool) -> None:
         try:
             planned = self._planner.known(row) or await planned_of(self._parts.queue, row.id)
             drive = Drive(row, planned, self._parts)
             self._drives[row.id] = drive
-            await drive.run((row.nodes or {}) if fresh else await self._parts.queue.ledger(row.id), news)
+            if not fresh:  # news that came before we listened went nowhere
+                await self._look(row.id, drive)
+            await drive.run((row.nodes or {}) if fresh else await self._parts.queue.ledger(row.id))
         except SpindleError as error:
             await self._unplannable(row, error)
         except Exception:
@@ -155,9 +157,9 @@ class Driver:
         await archive(self._parts, row, row.epoch, ending)
 
     async def adopt(self, row: RunRow) -> None:
-        """Take a run over from nobody, or from a control that fell silent."""
+        """Take a run over from nobody, or from a control that fell silent; not one that was parked meanwhile."""
         queued, epoch = row.status == "queued", row.epoch + 1
-        if not await self._parts.store.take_over(row.id, self.owner, epoch):
+        if not await self._parts.store.take_over(row.id, self.owner, epoch, parked=False):
             return
         row = await self._parts.store.run(row.id)
         if row.parked is not None:  # whoever was resuming it died, or Redis went away, in between
@@ -169,13 +171,13 @@ class Driver:
             await open_run(self._parts.queue, row, planned, self._parts.settings.weight_of(row.tenant))
             answer = "owned"
         if answer in ("owned", "paused"):
-            self.start(row, fresh=False, news="paused" if answer == "paused" else None)
+            self.start(row, fresh=False)
         elif answer in ("ended", "missing"):
             await archive(self._parts, row, epoch, None)
 
     async def restore(self, row: RunRow) -> bool:
         """Go on with a run that is parked in the database; False if someone else does, or it was never parked."""
-        if row.parked is None or not await self._parts.store.take_over(row.id, self.owner, row.epoch + 1):
+        if row.parked is None or not await self._parts.store.take_over(row.id, self.owner, row.epoch + 1, parked=True):
             return False
         with self.reserve(row.id):
             await self._bring_back(await self._parts.store.run(row.id))
@@ -236,6 +238,10 @@ class Driver:
         with contextlib.suppress(Unavailable):
             for run, drive in drives:
                 drive.wake(await self._parts.queue.ledger(run))
-                status = (await self._parts.queue.run_fields(run, "status"))[0]
-                if status not in (None, "parking"):
-                    drive.wake({}, "resumed" if status == "running" else status)
+                await self._look(run, drive)
+
+    async def _look(self, run: str, drive: Drive) -> None:
+        """Tell a drive how its run stands."""
+        (status,) = await self._parts.queue.run_fields(run, "status")
+        if status not in (None, "parking"):
+            drive.wake({}, "resumed" if status == "running" else status)

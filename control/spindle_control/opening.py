@@ -53,7 +53,11 @@ async def park_run(queue: Queue, store: Store, run: str, epoch: int) -> str:
         return answer
     (plan,) = await queue.run_fields(run, "plan")
     events = await read_events(queue.client, run, START, _EVENTS_AT_MOST)
-    if not await store.park_run(run, epoch, await queue.ledger(run), plan or "{}", events):
+    ledger = await queue.ledger(run)
+    status, held = await queue.run_fields(run, "status", "epoch")
+    if (status, held) != ("parking", str(epoch)) or not plan:  # another parked it meanwhile: we read half of it
+        return "stale"
+    if not await store.park_run(run, epoch, ledger, plan, events):
         return "stale"
     await queue.parked(run, epoch)
     return "parked"

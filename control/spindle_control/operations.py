@@ -8,6 +8,7 @@ retry   a new run of the same workflow and inputs that re-uses what was committe
 import asyncio
 import json
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from spindle_common.digests import digest
@@ -22,7 +23,7 @@ from spindle_control.runs import RunService
 from spindle_control.store import ENDED, RunRow
 
 Json = dict[str, Any]
-_PARKING_SECONDS = 10.0
+_MOVING_SECONDS = 10.0
 _LOOK_SECONDS = 0.05
 _ENTRY = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 _LETTERS = 1000  # read at once: other tenants' lie in between
@@ -51,59 +52,62 @@ class Operations:
     async def cancel(self, run: str, tenant: str) -> Json:
         """End a run at once; one that has ended stays as it ended. Raises NotFound, Unavailable."""
         row = await self._parts.store.run(run, tenant)
-        data = compact({"reason": "cancelled by its owner"})
-        answer = row.status if row.status in ENDED else await self._steady(run, "cancel", data)
-        if answer == "missing" and await self._brought_back(run):
-            answer = await self._steady(run, "cancel", data)
-        if row.status not in ENDED and (row.owner is None or answer == "missing"):
-            await archive(self._parts, row, row.epoch, None)
+        if row.status not in ENDED:
+            data = compact({"reason": "cancelled by its owner"})
+            answer = await self._steady(run, lambda: self._parts.queue.finish(run, None, "cancelled", data))
+            row = await self._parts.store.run(run)
+            if row.status not in ENDED and (row.owner is None or answer == "missing"):
+                await archive(self._parts, row, row.epoch, None)
         return await self._runs.record(run, tenant)
 
     async def pause(self, run: str, tenant: str) -> Json:
         """Let running tasks end and start no others. Raises NotFound, RunEnded, StateLost, Unavailable."""
         row = await self._parts.store.run(run, tenant)
-        answer = row.status if row.status in ENDED else await self._parts.queue.pause(run)
-        if answer == "missing":
-            row = await self._parts.store.run(run, tenant)
-            answer = row.status
-            if answer not in (*ENDED, "paused"):
-                raise StateLost("Redis no longer holds what was in flight")
-        _not_ended(answer)
-        if answer == "paused" and row.owner is None:  # nobody drives it, so nobody else would park it
-            await park_run(self._parts.queue, self._parts.store, run, row.epoch)
-        return await self._runs.record(run, tenant)
+        if row.status not in ENDED:
+            answer = await self._steady(run, lambda: self._parts.queue.pause(run), rests=True)
+            row = await self._parts.store.run(run)
+            if answer == "paused" and row.owner is None:  # nobody drives it, so nobody else would park it
+                await park_run(self._parts.queue, self._parts.store, run, row.epoch)
+        return await self._going_on(run, tenant, row.status if row.status in ENDED else answer)
 
     async def resume(self, run: str, tenant: str) -> Json:
         """Go on with a paused run. Raises NotFound, RunEnded, StateLost, Unavailable."""
-        row = await self._parts.store.run(run, tenant)
-        answer = row.status if row.status in ENDED else await self._steady(run, "resume")
+        status = (await self._parts.store.run(run, tenant)).status
+        if status not in ENDED:
+            status = await self._steady(run, lambda: self._parts.queue.resume(run))
+        return await self._going_on(run, tenant, status)
+
+    async def _going_on(self, run: str, tenant: str, answer: str) -> Json:
+        if answer in ENDED:
+            raise RunEnded(f"it is {answer}")
         if answer == "missing":
-            await self._brought_back(run)
-            row = await self._parts.store.run(run, tenant)
-            answer = row.status
-            if answer == "paused":
-                raise StateLost("what was kept of the paused run cannot be brought back")
-        _not_ended(answer)
+            raise StateLost("Redis no longer holds what was in flight")
         return await self._runs.record(run, tenant)
 
-    async def _steady(self, run: str, step: str, data: str = "{}") -> str:
-        """Take a step once the run is not just being parked; that takes a moment."""
-        queue = self._parts.queue
-        deadline = asyncio.get_running_loop().time() + _PARKING_SECONDS
-        while True:
-            answer = await (queue.resume(run) if step == "resume" else queue.finish(run, None, "cancelled", data))
-            if answer != "parking":
-                return answer
-            if await self._brought_back(run):
-                continue
-            if asyncio.get_running_loop().time() > deadline:
-                raise Unavailable("the run is being parked", retry_after=2.0)
-            await asyncio.sleep(_LOOK_SECONDS)
+    async def _steady(self, run: str, step: Callable[[], Awaitable[str]], *, rests: bool = False) -> str:
+        """Take a step of the script while the run is neither on its way into the database nor out of it.
 
-    async def _brought_back(self, run: str) -> bool:
-        """Restore the run if it is parked in the database."""
-        row = await self._parts.store.run(run)
-        return row.status == "paused" and await self._driver.restore(row)
+        A parked run is brought back first, unless it shall rest anyway. Answers what the script said, the status of a
+        run that has ended, or `missing` for one that was lost.
+        """
+        deadline = asyncio.get_running_loop().time() + _MOVING_SECONDS
+        missed = -1
+        while (answer := await step()) in ("missing", "parking"):
+            row = await self._parts.store.run(run)
+            if row.status in ENDED or (rests and (answer == "parking" or row.status == "paused")):
+                return row.status if row.status in ENDED else "parked"
+            if answer == "missing" and row.status != "paused" and row.parked is None:
+                if missed == row.epoch and row.status == "queued":
+                    raise Unavailable("the run was lost while it waited, and is about to wait again", retry_after=5.0)
+                if missed == row.epoch:  # nobody has it, and nobody had it in between
+                    return "missing"
+                missed = row.epoch
+                continue
+            if row.status != "paused" or not await self._driver.restore(row):
+                if asyncio.get_running_loop().time() > deadline:
+                    raise Unavailable("the run is being parked or brought back", retry_after=2.0)
+                await asyncio.sleep(_LOOK_SECONDS)
+        return answer
 
     # Over ----------------------------------------------------------------------------------------------------------
 
@@ -115,13 +119,20 @@ class Operations:
             Unavailable.
 
         """
-        row = await self._parts.store.run(run, tenant)
+        row = await self._archived(await self._parts.store.run(run, tenant))
         if row.status not in ENDED:
             raise RunNotEnded(f"it is {row.status}; cancel it first, or wait")
         seeded = self._planner.accept(row.workflow).planned.seeded
         body = {"workflow": with_seeds(row.id, row.workflow, seeded), "inputs": row.inputs, "priority": row.priority}
         key = (idempotency_key, digest({"retry": row.id})) if idempotency_key else None
         return await self._runs.repeat(row, body, _reusable(row), key)
+
+    async def _archived(self, row: RunRow) -> RunRow:
+        """Do not wait for the driver to archive a run whose end was seen already."""
+        if row.status not in ENDED and (await self._parts.queue.run_fields(row.id, "status"))[0] in ENDED:
+            await archive(self._parts, row, row.epoch, None)
+            return await self._parts.store.run(row.id)
+        return row
 
     async def dead_letters(self, tenant: str, after: str | None, limit: int) -> Json:
         """Page through tasks that used up their budget, newest first. Raises InvalidRequest, Unavailable."""
@@ -149,11 +160,6 @@ class Operations:
         row = await self.retry(found.fields["run"], tenant, f"redrive {letter}")  # no caller's key has a space
         await self._parts.queue.bury(letter)
         return row
-
-
-def _not_ended(status: str) -> None:
-    if status in ENDED:
-        raise RunEnded(f"it is {status}")
 
 
 def _reusable(row: RunRow) -> Json:

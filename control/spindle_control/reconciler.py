@@ -1,7 +1,7 @@
 """What no other loop can see, looked for every few seconds and put right (design, section 5.9).
 
     driven runs      gone from Redis -> `state-lost`; paused -> parked; still for a while -> their tasks audited
-    open rows        running without a live driver -> adopted; queued but not in line -> put in line again
+    open rows        running without a live driver -> adopted; queued but not in line -> put in line again, or parked
     keys             what is left of a run without a hash -> removed; a parked run's that outlived its driver -> removed
     workers          slots counted anew, consumers of dead workers removed
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from spindle_common.problems import NotFound
 from spindle_control import metrics
 from spindle_control.drive import Parts
-from spindle_control.opening import open_run
+from spindle_control.opening import open_run, park_run
 from spindle_control.planner import Planner
 from spindle_control.store import OpenRun
 
@@ -47,7 +47,8 @@ class Reconciler:
             if status is None:
                 drive.lost()
                 continue
-            drive.rest()
+            if status == "paused":
+                drive.wake({}, status)
             found = await self._parts.queue.audit(run, drive.epoch)
             if isinstance(found, int):
                 metrics.mended.labels("task").inc(found)
@@ -63,8 +64,15 @@ class Reconciler:
             if row.status == "running" and row.owner not in live - {self._driver.owner}:
                 metrics.mended.labels("run").inc()
                 await self._driver.adopt(await self._parts.store.run(row.id))
-            elif row.status == "queued" and await self._parts.queue.enqueue(row.id) == "missing":
-                await self._open_again(row)
+            elif row.status == "queued":
+                await self._waiting(row)
+
+    async def _waiting(self, row: OpenRun) -> None:
+        answer = await self._parts.queue.enqueue(row.id)
+        if answer == "missing":
+            await self._open_again(row)
+        elif answer in ("paused", "parking"):  # whoever paused it died before it was parked
+            await park_run(self._parts.queue, self._parts.store, row.id, row.epoch)
 
     async def _open_again(self, row: OpenRun) -> None:
         """Redis lost a run that waited: nothing of it was done, so it waits again."""

@@ -40,14 +40,14 @@ _same_key = sa.select(*FULL, runs.c.request_digest).where(
     runs.c.tenant == _bind("tenant"), runs.c.idempotency_key == _bind("key")
 )
 _open_page = (
-    sa.select(runs.c.id, runs.c.status, runs.c.owner)
+    sa.select(runs.c.id, runs.c.status, runs.c.owner, runs.c.epoch)
     .where(runs.c.status.in_(OPEN), runs.c.id > _bind("after"))
     .order_by(runs.c.id)
     .limit(_bind("most", type_=sa.Integer))
 )
 _take_over = (
     sa.update(runs)
-    .where(runs.c.id == _bind("run"), runs.c.epoch < _bind("higher"), runs.c.status.in_(OPEN))
+    .where(runs.c.id == _bind("run"), runs.c.epoch < _bind("higher"), runs.c.status.in_(_bind("since", expanding=True)))
     .values(
         owner=_bind("by"),
         epoch=_bind("higher"),
@@ -97,6 +97,7 @@ class OpenRun(NamedTuple):
     id: str
     status: str
     owner: str | None
+    epoch: int
 
 
 class IdempotencyMismatch(Conflict):
@@ -197,11 +198,15 @@ class Store:
     async def open_page(self, after: str, limit: int) -> list[OpenRun]:
         """Return runs that have not ended, in the order of their ids, without their large parts."""
         found = await self.read(_open_page, after=after, most=limit)
-        return [OpenRun(each.id, each.status, each.owner) for each in found]
+        return [OpenRun(each.id, each.status, each.owner, each.epoch) for each in found]
 
-    async def take_over(self, run_id: str, owner: str, epoch: int) -> bool:
-        """Make `owner` the driver of a run that has not ended; False where another holds it by a higher epoch."""
-        values = {"run": run_id, "by": owner, "higher": epoch, "now": _now()}
+    async def take_over(self, run_id: str, owner: str, epoch: int, *, parked: bool | None = None) -> bool:
+        """Make `owner` the driver of a run that has not ended, or of one that is parked (or not) if that is said.
+
+        False where another holds it by a higher epoch.
+        """
+        since = [status for status in OPEN if parked in (None, status == "paused")]
+        values = {"run": run_id, "by": owner, "higher": epoch, "now": _now(), "since": since}
         return await self._writer.write(lambda connection: _execute(connection, _take_over, values) == 1)
 
     async def end_run(  # noqa: PLR0913 -- each is a column
