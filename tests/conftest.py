@@ -8,6 +8,11 @@ from spindle_common.queue import Queue, connect
 from support.redis_server import RedisServer
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--protocol-seed", type=int, help="replay one seed of tests/protocol")
+    parser.addoption("--protocol-seeds", type=int, default=40, help="how many seeds tests/protocol runs")
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path_factory.mktemp("redis"))
