@@ -18,6 +18,7 @@ import uvloop
 from spindle_common import __version__
 from spindle_common.artifacts import open_store
 from spindle_common.contracts import Manifest
+from spindle_common.garbage import Garbage
 from spindle_common.problems import InvalidRequest, SpindleError
 from spindle_common.queue import Queue, connect
 from spindle_common.telemetry import configure_logging
@@ -25,6 +26,7 @@ from spindle_common.warming import warm_up
 from spindle_worker import metrics
 from spindle_worker.attempt import Equipment
 from spindle_worker.catalog import node_specs, offered_queue
+from spindle_worker.committer import patiently
 from spindle_worker.health import Health
 from spindle_worker.loop import Worker
 from spindle_worker.models import CacheEvent, CacheOptions, ModelCache, ModelLibrary, resolve_device
@@ -58,7 +60,8 @@ async def serve(settings: WorkerSettings) -> None:
     options = CacheOptions(settings.model_memory, device, settings.dtype, settings.threads, listener=_count_models)
     models = ModelCache(library, options)
     client = connect(settings.redis)
-    store = open_store(settings.data_dir, settings.s3_url)
+    garbage = Garbage(client)
+    store = open_store(settings.data_dir, settings.s3_url, lambda digest: patiently(lambda: garbage.spare(digest)))
     executors = {queue: ThreadPoolExecutor(count, thread_name_prefix=queue) for queue, count in slots.items()}
     queue = Queue(client)
     provenance = Provenance(queue, asyncio.get_running_loop())

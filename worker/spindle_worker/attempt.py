@@ -65,9 +65,9 @@ class Attempt:
         self._nodes: dict[str, dict[str, Any]] = self._body["nodes"]
         self._stops: set[threading.Event] = set()
         self._unwanted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._committer = Committer(equipment.queue, right)
-        self._reporter = Reporter(equipment.queue, right, self.cancel)
         self._files = Files(equipment.artifacts)
+        self._committer = Committer(equipment.queue, right, self._files.renew)
+        self._reporter = Reporter(equipment.queue, right, self.cancel)
         self._spill = Spill(equipment.artifacts)
         self._board = Board()
         self._held: dict[str, _Held] = {}

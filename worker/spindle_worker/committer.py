@@ -1,17 +1,21 @@
 """Commits of one attempt, in order, one in flight: what becomes ready meanwhile goes together in the next.
 
 A node may start on its predecessor's result before that result's commit returned: both stand under one fence, so the
-ledger never holds a child without its parent, and a lost fence refuses both.
+ledger never holds a child without its parent, and a lost fence refuses both. Bytes that a garbage collection is just
+deleting cannot be named: they are written again first.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
 
 from spindle_common.problems import Unavailable
 from spindle_common.queue import NodeEnd, Queue, Right
 from spindle_worker import metrics
 
+T = TypeVar("T")
+Renew = Callable[[Iterable[str]], Awaitable[None]]
 log = logging.getLogger(__name__)
 _AWAY_SECONDS = 0.5
 
@@ -21,10 +25,10 @@ class LostRight(Exception):
 
 
 class Committer:
-    """Sends starts and ends of an attempt's nodes."""
+    """Sends starts and ends of an attempt's nodes; `renew` writes bytes again that their outcomes name."""
 
-    def __init__(self, queue: Queue, right: Right) -> None:
-        self._queue, self._right = queue, right
+    def __init__(self, queue: Queue, right: Right, renew: Renew) -> None:
+        self._queue, self._right, self._renew = queue, right, renew
         self._waiting: list[NodeEnd] = []
         self._in_flight = asyncio.Lock()
         self._sender: asyncio.Task[None] | None = None
@@ -53,12 +57,20 @@ class Committer:
             last = self._last and not self._task_ended
             if not steps and not last:
                 return
-            answer = await patiently(lambda: self._queue.commit(self._right, steps, last=last))
+            answer = await self._commit(steps, last=last)
         if answer == "stale":
             metrics.commits_refused.inc()
         if answer in ("stale", "ended"):
             raise LostRight(answer)
         self._task_ended = self._task_ended or last
+
+    async def _commit(self, steps: Sequence[NodeEnd], *, last: bool) -> str:
+        while True:
+            answer = await patiently(lambda: self._queue.commit(self._right, steps, last=last))
+            if answer != "deleting":
+                return answer
+            await patiently(lambda: self._renew(step.outcome for step in steps))
+            await asyncio.sleep(_AWAY_SECONDS)
 
     async def finish(self, *, last: bool) -> None:
         """Commit what is left and, with `last`, end the task if that was not done. Raises LostRight."""
@@ -68,11 +80,11 @@ class Committer:
         await self._flush()
 
 
-async def patiently(call: Callable[[], Awaitable[str]]) -> str:
-    """Repeat a step until Redis answers; every step may be repeated."""
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Repeat a step until what it needs answers; every step may be repeated."""
     while True:
         try:
             return await call()
         except Unavailable as error:
-            log.warning("Redis is away, trying again: %s", error)
+            log.warning("trying again: %s", error)
             await asyncio.sleep(_AWAY_SECONDS)

@@ -1,7 +1,12 @@
-"""A node's view of the object store: reads block its thread, writes go on behind its back until the commit."""
+"""A node's view of the object store: reads block its thread, writes go on behind its back until the commit.
+
+Bytes that nobody names yet live for a while only (`spindle_common.garbage`): what was written long before its commit is
+put again right before it, which touches it.
+"""
 
 import asyncio
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 from spindle_common.artifacts import ArtifactStore
@@ -9,6 +14,7 @@ from spindle_common.contracts import Artifact
 from spindle_worker import metrics
 
 _READ_SECONDS = 300
+_FRESH_SECONDS = 300.0
 
 
 class Files:
@@ -18,6 +24,8 @@ class Files:
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._written: dict[str, bytes] = {}
+        self._named: dict[str, Artifact] = {}
+        self._begun: dict[str, float] = {}
         self._uploads: dict[str, asyncio.Future[Any]] = {}
 
     def read(self, artifact: Artifact) -> bytes:
@@ -39,6 +47,7 @@ class Files:
 
     def _upload(self, artifact: Artifact) -> None:
         put = self._store.put(self._written[artifact.digest], artifact.media_type)
+        self._named[artifact.digest], self._begun[artifact.digest] = artifact, self._loop.time()
         self._uploads[artifact.digest] = asyncio.ensure_future(put)
         metrics.artifact_bytes.labels("written").inc(artifact.size)
 
@@ -47,3 +56,15 @@ class Files:
         await asyncio.sleep(0)  # a write from a thread reaches the loop one turn later
         if self._uploads:
             await asyncio.gather(*self._uploads.values())
+        long_ago = self._loop.time() - _FRESH_SECONDS
+        await self._put_again([digest for digest, begun in self._begun.items() if begun < long_ago])
+
+    async def renew(self, texts: Iterable[str]) -> None:
+        """Put again what was written here and these outcomes name: it was being deleted. Raises Unavailable."""
+        named = " ".join(texts)
+        await self._put_again([digest for digest in self._written if digest in named])
+
+    async def _put_again(self, digests: list[str]) -> None:
+        for digest in digests:
+            self._upload(self._named[digest])
+        await asyncio.gather(*(self._uploads[digest] for digest in digests))
