@@ -767,9 +767,9 @@ function ops.sweep()
     local key = P .. 'task:' .. task
     if call('HGET', key, 'state') == 'running' then interrupted(task, key, 'crash', ARGV[3]) end
   end
-  for _, queue in ipairs(call('HKEYS', P .. 'slots')) do pump(queue) end  -- older workers do not know lanes
   local gone = due('workers', ms, most)
   for _, worker in ipairs(gone) do forget(worker) end
+  for _, queue in ipairs(call('HKEYS', P .. 'slots')) do pump(queue) end  -- older workers do not know lanes
   local reply = {#timers, #lapsed, #gone}
   for _, owner in ipairs(due('controls', ms, most)) do reply[#reply + 1] = owner end
   return reply
