@@ -49,6 +49,7 @@ class Driver:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._reserved: set[str] = set()
         self._rounds: dict[str, float] = {}
+        self._crowded, self._freed = False, asyncio.Event()
         self._reconciler = Reconciler(self, parts, planner)
 
     @property
@@ -64,6 +65,11 @@ class Driver:
     def has_room(self) -> bool:
         """Whether another run may be driven here."""
         return len(self._tasks) + len(self._reserved) < self._parts.settings.max_driven_runs
+
+    def admits(self) -> bool:
+        """Whether a new run may be driven here at once: there is room, and none that waits has a better right to it."""
+        self._crowded = self._crowded or not self.has_room
+        return not self._crowded
 
     @property
     def silence(self) -> float:
@@ -85,7 +91,7 @@ class Driver:
         work = (
             self._every("beat", beat, self._beat),
             self._every("sweep", _SWEEP_SECONDS, self._sweep),
-            self._every("fill", _FILL_SECONDS, self._fill),
+            self._every("fill", _FILL_SECONDS, self._fill, self._freed),
             self._every("reconcile", _RECONCILE_SECONDS, self._reconciler.round),
             self._wakes(),
         )
@@ -101,7 +107,9 @@ class Driver:
         with contextlib.suppress(Unavailable):
             await self._parts.queue.control_beat(self.owner, -1.0)
 
-    async def _every(self, name: str, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    async def _every(
+        self, name: str, seconds: float, work: Callable[[], Awaitable[None]], early: asyncio.Event | None = None
+    ) -> None:
         while True:
             try:
                 await work()
@@ -110,7 +118,12 @@ class Driver:
                 log.warning("%s: %s", name, error)
             except Exception:
                 log.exception("%s failed", name)
-            await asyncio.sleep(seconds)
+            if early is None:
+                await asyncio.sleep(seconds)
+                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(early.wait(), seconds)
+            early.clear()
 
     # Starting ------------------------------------------------------------------------------------------------------
 
@@ -145,6 +158,8 @@ class Driver:
             if self._tasks.get(row.id) is asyncio.current_task():  # else it was parked, and goes on in another drive
                 self._drives.pop(row.id, None)
                 self._tasks.pop(row.id, None)
+            if self._crowded:
+                self._freed.set()
             metrics.runs_driven.set(len(self._tasks))
 
     async def _unplannable(self, row: RunRow, error: SpindleError) -> None:
@@ -213,11 +228,15 @@ class Driver:
         while self.has_room:
             run = await self._parts.queue.next_waiting()
             if run is None:
+                self._crowded = False
                 return
-            with contextlib.suppress(NotFound):  # its row is about to be written: the reconciler finds it then
+            try:
                 row = await self._parts.store.run(run)
-                if row.status == "queued":
-                    await self.adopt(row)
+            except NotFound:  # its row is about to be written
+                await self._parts.queue.enqueue(run)
+                return
+            if row.status == "queued":
+                await self.adopt(row)
 
     async def _wakes(self) -> None:
         reader = DriveReader(self._url, self.owner)

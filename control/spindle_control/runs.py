@@ -59,7 +59,7 @@ class RunService:
 
     async def _room(self, tenant: str) -> bool:
         """Whether this control has room to drive another run; else it waits. Raises TooManyRequests."""
-        if self._driver.has_room:
+        if self._driver.admits():
             return True
         limits = self._parts.settings
         every, own = await self._parts.queue.waiting_count(tenant)
@@ -241,6 +241,8 @@ class RunService:
             try:
                 event = await subscription.next()
             except (Lagging, Interrupted):
+                return
+            if event["type"] == "gap":
                 return
             if "id" in event:
                 if cursor(event["id"]) <= cursor(seen):
