@@ -232,6 +232,17 @@ local function end_task(run, name)
   return t[2]
 end
 
+-- Ends a run's tasks; what they leave free is filled again.
+local function end_tasks(run)
+  local queues = {}
+  for _, name in ipairs(call('SMEMBERS', P .. 'tasks:' .. run)) do
+    local queue = end_task(run, name)
+    if queue then queues[queue] = true end
+  end
+  call('DEL', P .. 'tasks:' .. run, P .. 'ticks:' .. run)
+  for queue in pairs(queues) do pump(queue) end
+end
+
 -- A higher priority goes first, then who came first: 200 priorities of 1e11 places each are exact in a double.
 local function place(priority)
   return -tonumber(priority) * 1e11 + call('HINCRBY', P .. 'counters', 'sequence', 1)
@@ -269,8 +280,8 @@ function ops.restore()
   local run, key = ARGV[2], P .. 'run:' .. ARGV[2]
   local status = call('HGET', key, 'status')
   if status and status ~= 'parking' then return 'exists' end
-  for _, name in ipairs(call('SMEMBERS', P .. 'tasks:' .. run)) do end_task(run, name) end
-  call('DEL', P .. 'ledger:' .. run, P .. 'events:' .. run, P .. 'tasks:' .. run)
+  end_tasks(run)
+  call('DEL', P .. 'ledger:' .. run, P .. 'events:' .. run)
   write_run('running')
   for i = 13, #ARGV, 2 do call('HSET', P .. 'ledger:' .. run, ARGV[i], ARGV[i + 1]) end
   local ms, seq = string.match(ARGV[12], '^(%d+)-(%d+)$')
@@ -575,19 +586,14 @@ function ops.finish()
   if not r[1] then return 'missing' end
   if TERMINAL[r[1]] or r[1] == 'parking' then return r[1] end
   if ARGV[3] ~= '' and ARGV[3] ~= r[2] then return refuse() end
-  local ms, queues = now(), {}
+  local ms = now()
   call('HSET', key, 'status', ARGV[4], 'ended_at', ms, 'ending', ARGV[5])
-  for _, name in ipairs(call('SMEMBERS', P .. 'tasks:' .. run)) do
-    local queue = end_task(run, name)
-    if queue then queues[queue] = true end
-  end
+  end_tasks(run)
   close_ledger(run, ms)
-  call('DEL', P .. 'tasks:' .. run, P .. 'ticks:' .. run)
   call('ZREM', P .. 'line:' .. r[4], run)
   emit(run, 'run.' .. ARGV[4], '', 0, ARGV[5])
   call('PUBLISH', P .. 'stopped', run)
   if ARGV[3] == '' and r[3] ~= '' then call('XADD', P .. 'drive:' .. r[3], '*', 'run', run, 'news', ARGV[4]) end
-  for queue in pairs(queues) do pump(queue) end
   return 'ok'
 end
 
@@ -655,8 +661,8 @@ function ops.parked()
   if not r[1] then return 'missing' end
   if r[2] ~= ARGV[3] then return refuse() end
   if r[1] ~= 'parking' then return r[1] end
-  for _, name in ipairs(call('SMEMBERS', P .. 'tasks:' .. run)) do end_task(run, name) end
-  call('DEL', key, P .. 'ledger:' .. run, P .. 'events:' .. run, P .. 'tasks:' .. run, P .. 'ticks:' .. run)
+  end_tasks(run)
+  call('DEL', key, P .. 'ledger:' .. run, P .. 'events:' .. run)
   return 'ok'
 end
 
@@ -723,8 +729,8 @@ end
 function ops.clear()
   local run = ARGV[2]
   if call('EXISTS', P .. 'run:' .. run) == 1 then return 0 end
-  for _, name in ipairs(call('SMEMBERS', P .. 'tasks:' .. run)) do end_task(run, name) end
-  return call('DEL', P .. 'ledger:' .. run, P .. 'events:' .. run, P .. 'tasks:' .. run, P .. 'ticks:' .. run)
+  end_tasks(run)
+  return call('DEL', P .. 'ledger:' .. run, P .. 'events:' .. run)
 end
 
 local function forget(worker)

@@ -227,6 +227,18 @@ async def test_streams_hold_no_more_than_twice_the_slots_and_priority_decides(qu
     assert first.task == "high/h"
 
 
+async def test_what_a_parked_run_leaves_free_is_filled_again(queue: Queue) -> None:
+    parked, other = await opened(queue, "parked"), await opened(queue, "other")
+    await registered(queue, cpu=1)
+    for run in (parked, other):
+        await queue.dispatch(run, 1, [offer("a"), offer("b")], 3)
+    await queue.pause(parked)
+    assert await queue.park(parked, 1) == "parking"
+    assert await queue.parked(parked, 1) == "ok"
+    assert await queue.client.xlen(keys.queue("cpu")) == 2
+    assert [right.task for right in await taken(queue, cpu=2)] == ["other/a", "other/b"]
+
+
 async def test_a_lost_group_is_made_again(queue: Queue) -> None:
     run = await opened(queue)
     await registered(queue)
