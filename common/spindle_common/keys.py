@@ -18,7 +18,7 @@
 | slots | hash | queue -> slots of live workers |
 | drive:{owner} | stream | what wakes a control: commits and ends of its runs |
 | line, line:{tenant} | sorted sets | tenants with runs without a driver, and these runs; as `lane` |
-| ready:{queue}, waiting | sorted sets | what the version before wrote, until the next script moves it to lane and line |
+| ready:{queue}, waiting | sorted sets | what the version before wrote, until a script moves it to lane and line |
 | dead | stream | tasks that used up their budget |
 | collecting, collected | strings | the garbage collection that goes on, when the last one ended |
 | condemned | hash | digest that a collection is about to delete -> that collection |

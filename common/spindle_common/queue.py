@@ -269,6 +269,15 @@ class Queue:
         """Remove what is left of a run without a hash; returns how many keys that were."""
         return int(await self._step("clear", run))
 
+    async def abandon(self, run: str, seconds: float) -> bool:
+        """Remove a run that is as old as that and was never accepted."""
+        return bool(await self._step("abandon", run, int(seconds * 1000)))
+
+    async def nudge(self, run: str) -> None:
+        """Have the watchers of a run look again at what is known of it: it ended without an event."""
+        message = compact({"type": "gap", "node": "", "attempt": 0, "at": 0, "data": {}})
+        await away(self.client.publish(keys.live(run), message))
+
     async def runs_with_ledgers(self, cursor: int) -> tuple[int, list[str]]:
         """Return runs with a ledger, events or tasks: a page of keys, and where the next begins (0: the end)."""
         following, found = await away(self.client.scan(cursor, match=keys.PREFIX + "*", count=1000))

@@ -733,6 +733,17 @@ function ops.clear()
   return call('DEL', P .. 'ledger:' .. run, P .. 'events:' .. run)
 end
 
+-- run, ms: nobody accepted it, so no row was written in that time -> 1 if it was old enough and is gone now
+function ops.abandon()
+  local run, key = ARGV[2], P .. 'run:' .. ARGV[2]
+  local r = call('HMGET', key, 'created_at', 'tenant')
+  if not r[1] or tonumber(r[1]) + ARGV[3] > now() then return 0 end
+  for _, name in ipairs(call('SMEMBERS', P .. 'tasks:' .. run)) do end_task(run, name) end
+  if r[2] then call('ZREM', P .. 'line:' .. r[2], run) end
+  call('DEL', key, P .. 'ledger:' .. run, P .. 'events:' .. run, P .. 'tasks:' .. run, P .. 'ticks:' .. run)
+  return 1
+end
+
 local function forget(worker)
   local slots = call('HGET', P .. 'worker:' .. worker, 'slots')
   call('ZREM', P .. 'workers', worker)

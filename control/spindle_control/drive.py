@@ -236,5 +236,7 @@ async def archive(parts: Parts, row: RunRow, epoch: int | None, ending: Ending |
     await parts.queue.archive(row.id, parts.settings.archive_seconds)
     if not first:
         return
+    if status is None:
+        await parts.queue.nudge(row.id)
     metrics.runs.labels(ending.status).inc()
     metrics.run_seconds.labels(ending.status).observe(max(0, ms - row.created_at) / 1000)

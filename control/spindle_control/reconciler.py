@@ -2,7 +2,8 @@
 
     driven runs      gone from Redis -> `state-lost`; paused -> parked; still for a while -> their tasks audited
     open rows        running without a live driver -> adopted; queued but not in line -> put in line again, or parked
-    keys             what is left of a run without a hash -> removed; a parked run's that outlived its driver -> removed
+    keys             what is left of a run without a hash, of one parked by a driver that died, or of one that was
+                     never accepted -> removed
     workers          slots counted anew, consumers of dead workers removed
 
 Rows and keys are read a page a round, so that a round costs the same however many there are.
@@ -15,13 +16,14 @@ from spindle_control import metrics
 from spindle_control.drive import Parts
 from spindle_control.opening import open_run, park_run
 from spindle_control.planner import Planner
-from spindle_control.store import OpenRun
+from spindle_control.store import ENDED, OpenRun
 
 if TYPE_CHECKING:
     from spindle_control.driver import Driver
 
 _STILL_SECONDS = 5.0
 _ROWS = 1000
+_ACCEPT_SECONDS = 30.0
 
 
 class Reconciler:
@@ -85,12 +87,17 @@ class Reconciler:
     async def _keys(self, live: set[str]) -> None:
         queue = self._parts.queue
         self._key, runs = await queue.runs_with_ledgers(self._key)
+        unsure: list[str] = []
         for run in runs:
             status, owner, epoch = await queue.run_fields(run, "status", "owner", "epoch")
             if status is None:
                 metrics.mended.labels("key").inc(await queue.clear(run))
             elif status == "parking" and owner not in live:
                 await self._forget_parked(run, int(epoch or 0))
+            elif status not in ENDED and not self._driver.holds(run):
+                unsure.append(run)
+        for run in await self._parts.store.unknown(unsure):  # its submission was cut off before its row was written
+            metrics.mended.labels("key").inc(await queue.abandon(run, _ACCEPT_SECONDS))
 
     async def _forget_parked(self, run: str, epoch: int) -> None:
         try:

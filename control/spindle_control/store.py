@@ -200,6 +200,14 @@ class Store:
         found = await self.read(_open_page, after=after, most=limit)
         return [OpenRun(each.id, each.status, each.owner, each.epoch) for each in found]
 
+    async def unknown(self, ids: Sequence[str]) -> set[str]:
+        """Return those of the ids that no run has."""
+        found: set[str] = set()
+        for start in range(0, len(ids), CHUNK):
+            page = sa.select(runs.c.id).where(runs.c.id.in_(ids[start : start + CHUNK]))
+            found |= {each.id for each in await self.read(page)}
+        return set(ids) - found
+
     async def take_over(self, run_id: str, owner: str, epoch: int, *, parked: bool | None = None) -> bool:
         """Make `owner` the driver of a run that has not ended, or of one that is parked (or not) if that is said.
 
