@@ -54,9 +54,13 @@ test-unit:
 pytest *args: system-packages
     python -m pytest "$@"
 
-# Tests that break things on purpose.
-chaos:
-    python -m pytest tests/chaos -v
+# Break real processes at random, then judge what came of it: ./dev chaos SECONDS SEED
+chaos seconds="60" seed="":
+    @PYTHONPATH=tests exec python tests/chaos/mix.py "{{ seconds }}" "{{ seed }}"
+
+# Each promise broken by itself, with the figures of the promise: 30 s away, 1,000 sockets, 10,000 runs.
+chaos-promises *args: system-packages
+    SPINDLE_CHAOS_FULL=1 python -m pytest tests/chaos -v "$@"
 
 # Figures as JSON, one file of tests/bench: ./dev bench orchestration
 bench name="orchestration" *args:

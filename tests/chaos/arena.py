@@ -1,8 +1,10 @@
 """The system under test: controls and workers as real processes, each plane with a proxy of its own before Redis.
 
     controls --> proxies["control"] --\
-                                       Redis (embedded, AOF everysec)      object store: a folder, or S3 behind a proxy
+                                       Redis (embedded, AOF everysec)
     workers  --> proxies["worker"]  --/
+
+    both     --> proxies["store"]   --> S3, where there is one; else a folder
 
 Processes are killed and replaced; whoever talks to a control asks `urls` each time.
 """
@@ -10,9 +12,10 @@ Processes are killed and replaced; whoever talks to a control asks `urls` each t
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +25,7 @@ import redis as sync_redis
 from spindle_common.queue import connect
 from support.cluster import QUICK, Cluster, Process, wait_until
 from support.proxy import Proxy
+from support.radosgw import S3Server
 from support.redis_server import RedisServer
 
 _TESTS = Path(__file__).parent.parent
@@ -30,6 +34,7 @@ SETTINGS = {
     "SPINDLE_CPU_SLOTS": "1",
     "SPINDLE_ASYNC_SLOTS": "16",
     "SPINDLE_CRASH_BUDGET": "50",
+    "SPINDLE_MAX_DRIVEN_RUNS": "48",
     "SPINDLE_NODES": str(_TESTS / "chaos" / "nodes.py"),
 }
 LEASE = float(QUICK["SPINDLE_LEASE_SECONDS"])
@@ -47,17 +52,23 @@ class Control:
 class Arena:
     """Everything that may be broken."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
-        self.folder = folder
-        self.redis = RedisServer(folder)
+    def __init__(
+        self, folder: Path, *, store: S3Server | None = None, redis_folder: Path | None = None, **settings: str
+    ) -> None:
+        self.folder, self.store = folder, store
+        self.redis = RedisServer(redis_folder or folder)
         self.redis.start()
         self.proxies = {name: Proxy("127.0.0.1", self.redis.server.port) for name in ("control", "worker")}
+        if store is not None:
+            host, _, port = store.endpoint.partition(":")
+            self.proxies["store"] = Proxy(host, int(port))
+            through = replace(store, endpoint=f"127.0.0.1:{self.proxies['store'].port}")
+            settings["SPINDLE_S3_URL"] = through.url(f"chaos-{secrets.token_hex(4)}")
         self.executions = folder / "executions.jsonl"
         self.executions.touch()
         light = os.pathsep.join(filter(None, [str(_TESTS / "support" / "without_torch"), os.environ.get("PYTHONPATH")]))
         everywhere = {"CHAOS_LOG": str(self.executions), "PYTHONPATH": light}
         self.cluster = Cluster(folder, self.redis, **(SETTINGS | everywhere | settings))
-        self.archive_seconds = (SETTINGS | settings)["SPINDLE_ARCHIVE_SECONDS"]
         self.controls: list[Control] = []
         self.workers: list[Process] = []
 
@@ -158,8 +169,8 @@ class Arena:
 
 
 @contextlib.contextmanager
-def arena(folder: Path, controls: int = 2, workers: int = 2, **settings: Any) -> Iterator[Arena]:
-    """Run an arena with so many controls and workers."""
+def arena(folder: Path, controls: int = 1, workers: int = 1, **settings: Any) -> Iterator[Arena]:
+    """Run an arena of its own, with so many controls and workers."""
     opened = Arena(folder, **settings)
     try:
         opened.fill(controls, workers)

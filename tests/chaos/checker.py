@@ -4,7 +4,7 @@ Nothing here knows how Spindle works inside; `Case` sorts what was seen, the inv
 flight when Redis was emptied may end as `state-lost`, and its events may be gone: then, and only then.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -230,6 +230,15 @@ def nothing_runs_again(case: Case) -> Iterator[Violation]:
 
 
 @invariant
+def each_attempt_begins_once(case: Case) -> Iterator[Violation]:
+    """I2: no attempt at a node is run twice, whatever message came twice."""
+    begun = Counter((e["run"], e["node"], e["attempt"]) for e in case.evidence.executions if e["what"] == "begin")
+    for (run, node, attempt), times in begun.items():
+        if times > 1:
+            yield Violation("I2 doubled", f"{run} {node}", f"attempt {attempt} began {times} times")
+
+
+@invariant
 def children_wait(case: Case) -> Iterator[Violation]:
     """I3: a node starts only after the ends of all that it needs."""
     for run, shape in case.shapes.items():
@@ -271,6 +280,16 @@ def feeds_are_whole(case: Case) -> Iterator[Violation]:
         wanted = [event for event in feed if cursor(event[0]) > after][: len(line["seen"])]
         if wanted != line["seen"]:
             yield Violation("I4 silent gap", line["run"], f"after {line['after']} saw {line['seen']}, was {wanted}")
+
+
+@invariant
+def watchers_see_the_end(case: Case) -> Iterator[Violation]:
+    """I4: a watcher's last connection saw the run's end, unless its events were lost: then it was told of the gap."""
+    last = {line["watcher"]: line for line in case.of("feed")}
+    for line in last.values():
+        whole = bool(line["seen"]) and line["seen"][-1][1] in RUN_ENDS
+        if not whole and line["run"] not in case.emptied:
+            yield Violation("I4 end", line["run"], f"watcher {line['watcher']} came to no end: {line}")
 
 
 @invariant

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ from spindle_common import keys
 
 Json = dict[str, Any]
 OPEN = frozenset({"queued", "running", "paused"})
+_SETS = frozenset({"leases", "timers", "patience", "lane", "line", "ready", "waiting"})
 
 
 @dataclass
@@ -31,14 +33,17 @@ class Evidence:
 
 
 async def settle(arena: Arena, patience: float) -> None:
-    """Wait until no run is open, for so long at most; then until Redis may have forgotten what ended."""
+    """Wait until no run is open, for so long at most; then until Redis has forgotten what ended, a minute at most."""
     deadline = asyncio.get_running_loop().time() + patience
     async with httpx.AsyncClient(timeout=30) as http:
         while asyncio.get_running_loop().time() < deadline:
             if not await _open_runs(http, arena.urls[0]):
                 break
             await asyncio.sleep(0.5)
-    await asyncio.sleep(float(arena.archive_seconds) + 1)
+    for _ in range(60):
+        await asyncio.sleep(1)
+        if not await leftovers(arena, set()):
+            return
 
 
 async def _open_runs(http: httpx.AsyncClient, url: str) -> bool:
@@ -52,30 +57,31 @@ async def _open_runs(http: httpx.AsyncClient, url: str) -> bool:
     return False
 
 
-async def gather(arena: Arena) -> Evidence:
-    """Collect it all, when nothing is under way any more."""
+async def gather(arena: Arena, since: float = 0.0) -> Evidence:
+    """Collect it all, when nothing is under way any more: what concerns runs that were accepted since then."""
     found = Evidence()
     async with httpx.AsyncClient(timeout=60) as http:
         for url in arena.urls:
             found.health[url] = (await http.get(f"{url}/health")).status_code
-        for run in await _all_runs(http, arena.urls[0]):
+        for run in await _all_runs(http, arena.urls[0], since):
             found.records[run] = (await http.get(f"{arena.urls[0]}/api/v1/runs/{run}")).json()
             found.pages[run] = [await _feed(http, url, run) for url in arena.urls]
         for digest in sorted(set(_digests([record.get("nodes") for record in found.records.values()]))):
             answer = await http.get(f"{arena.urls[0]}/api/v1/artifacts/{digest}/content")
             found.blobs[digest] = hashlib.sha256(answer.content).hexdigest() if answer.status_code == 200 else None
-    found.executions = [json.loads(line) for line in arena.executions.read_text().splitlines()]
+    lines = [json.loads(line) for line in arena.executions.read_text().splitlines()]
+    found.executions = [line for line in lines if line["at"] >= since]
     found.leftovers = await leftovers(arena, {run for run, r in found.records.items() if r["status"] in OPEN})
     return found
 
 
-async def _all_runs(http: httpx.AsyncClient, url: str) -> list[str]:
+async def _all_runs(http: httpx.AsyncClient, url: str, since: float) -> list[str]:
     runs: list[str] = []
     after = None
     while True:
         params = {"limit": 500} | ({"after": after} if after else {})
         page = (await http.get(f"{url}/api/v1/runs", params=params)).json()
-        runs += [run["id"] for run in page["runs"]]
+        runs += [run["id"] for run in page["runs"] if datetime.fromisoformat(run["created_at"]).timestamp() >= since]
         after = page["next"]
         if not after:
             return runs
@@ -126,7 +132,7 @@ async def _leak(client: Any, key: str, live: set[str], still_open: set[str]) -> 
     kind, _, name = key.removeprefix(keys.PREFIX).partition(":")
     if kind in ("run", "ledger", "events", "ticks", "tasks", "task") and name.partition("/")[0] not in still_open:
         return [f"{key} is still there"]
-    if kind in ("ready", "leases", "timers", "waiting") and (count := await client.zcard(key)):
+    if kind in _SETS and (count := await client.zcard(key)):
         return [f"{key} holds {count}: {await client.zrange(key, 0, 2)}"]
     if kind == "queue":
         return await _stream_leaks(client, key, live)

@@ -168,6 +168,36 @@ async def lock(arena: Arena, rng: random.Random) -> None:
         database.close()
 
 
+# The object store, where it is S3 -------------------------------------------------------------------------------------
+
+
+@fault("store-away", "store", weight=2)
+async def store_away(arena: Arena, rng: random.Random) -> None:
+    """kill -9 the S3 server; it starts again where it was."""
+    assert arena.store
+    assert arena.store.gateway
+    await asyncio.to_thread(arena.store.gateway.stop_gateway)
+    await asyncio.sleep(rng.uniform(0.5, 4))
+    await asyncio.to_thread(arena.store.gateway.start_gateway)
+
+
+@fault("store-slow", "store", weight=2)
+async def store_slow(arena: Arena, rng: random.Random) -> None:
+    """The object store takes its time."""
+    arena.proxies["store"].lag(rng.uniform(0.2, 1.0))
+    await asyncio.sleep(rng.uniform(1, 4))
+    arena.proxies["store"].heal()
+
+
+@fault("store-torn", "store", weight=2)
+async def store_torn(arena: Arena, rng: random.Random) -> None:
+    """Uploads are torn on their way, and answers lost."""
+    arena.proxies["store"].tear(rng.choice((300, 2_000, 60_000)))
+    await asyncio.sleep(rng.uniform(0.5, 2))
+    arena.proxies["store"].heal()
+    arena.proxies["store"].swallow(rng.randint(1, 3))
+
+
 # What Redis holds ---------------------------------------------------------------------------------------------------
 
 

@@ -25,12 +25,14 @@ from chaos.evidence import gather, settle
 from chaos.history import History
 from chaos.nemesis import Nemesis
 from chaos.workload import Workload
+from support.radosgw import Missing, packages, start
 
 _SETTLE = 120.0
 
 
 async def mix(arena: Arena, history: History, seconds: float, seed: int, *, without: tuple[str, ...] = ()) -> Case:
     """Run workload and nemesis, let everything come to rest, collect what is there."""
+    began = time.time()
     workload = Workload(lambda: arena.urls, history, seed)
     nemesis = Nemesis(arena, history, seed, without=without)
     sampler = asyncio.create_task(_sample_health(arena, history))
@@ -41,7 +43,7 @@ async def mix(arena: Arena, history: History, seconds: float, seed: int, *, with
         await settle(arena, _SETTLE)
     finally:
         sampler.cancel()
-    case = Case(history.lines, await gather(arena))
+    case = Case(history.lines, await gather(arena, began))
     (arena.folder / "evidence.json").write_text(json.dumps(dataclasses.asdict(case.evidence)))
     return case
 
@@ -77,7 +79,19 @@ def verdict(case: Case, found: list[Violation]) -> str:
 
 def run_mix(folder: Path, seconds: float, seed: int, *, without: tuple[str, ...] = ()) -> tuple[str, list[Violation]]:
     """Run a mix in a folder; returns the verdict and the violations."""
-    arena = Arena(folder)
+    try:
+        server = start(packages())
+    except Missing as missing:
+        print(f"artifacts in a folder, S3 is left out: {missing}")
+        return _run_mix(Arena(folder), seconds, seed, without)
+    try:
+        return _run_mix(Arena(folder, store=server.server), seconds, seed, without)
+    finally:
+        server.close()
+
+
+def _run_mix(arena: Arena, seconds: float, seed: int, without: tuple[str, ...]) -> tuple[str, list[Violation]]:
+    folder = arena.folder
     history = History(folder / "history.jsonl")
     try:
         arena.fill(controls=2, workers=3)

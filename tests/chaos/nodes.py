@@ -50,16 +50,24 @@ class WorkOutputs(Outputs):
 @node("chaos.work@1", **_OPEN)
 async def work(inputs: WorkInputs, ctx: Context) -> WorkOutputs:
     _note("begin", ctx)
-    total = max(1, round(inputs.seconds / _TICK_SECONDS))
-    for done in range(total):
-        await asyncio.sleep(inputs.seconds / total)
-        if inputs.seconds >= _TICK_SECONDS:
-            ctx.progress(done + 1, total)
+    try:
+        await _sleep(inputs.seconds, ctx)
+    except BaseException:
+        _note("stop", ctx)
+        raise
     if ctx.attempt <= inputs.failures:
         _note("fail", ctx)
         raise RuntimeError(f"attempt {ctx.attempt} fails as asked")
     _note("end", ctx)
     return WorkOutputs(value=inputs.value)
+
+
+async def _sleep(seconds: float, ctx: Context) -> None:
+    total = max(1, round(seconds / _TICK_SECONDS))
+    for done in range(total):
+        await asyncio.sleep(seconds / total)
+        if seconds >= _TICK_SECONDS:
+            ctx.progress(done + 1, total)
 
 
 class WriteInputs(OpenInputs):

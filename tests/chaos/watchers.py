@@ -62,7 +62,16 @@ class Watcher:
                 cursor = seen[-1][0]
                 if seen[-1][1] in ENDS:
                     return
+            elif ended != "left" and await self._is_over(url, run):
+                return  # its end was seen before, or its events were lost with Redis
             await asyncio.sleep(self._rng.uniform(0, 0.3) if ended == "left" else 0.5)
+
+    async def _is_over(self, url: str, run: str) -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            async with httpx.AsyncClient(timeout=5) as http:
+                answer = await http.get(f"{url}/api/v1/runs/{run}")
+                return answer.status_code == 200 and f"run.{answer.json()['status']}" in ENDS
+        return False
 
     def _events(self, url: str, run: str, via: str, cursor: str | None) -> Any:
         return self._socket(url, run, cursor) if via == "ws" else self._stream(url, run, cursor)

@@ -70,7 +70,8 @@ class Workload:
 
     async def _client(self, shape: Shape, *, storm: bool = False) -> None:
         self._numbers += 1
-        key = f"key-{self._numbers}"
+        number = self._numbers
+        key = f"key-{number}"
         self._history.note("submit", key=key, shape=shape.to_json())
         twice = await asyncio.gather(self._submit(key, shape), self._submit(key, shape, self._rng.choice((0, 0.1))))
         run = twice[0] or twice[1]
@@ -79,7 +80,6 @@ class Workload:
         self.accepted.append(run)
         chance = self._rng.random()
         if chance < 0.35:
-            number = self._numbers
             watcher = Watcher(self._url, self._history, random.Random(f"watch {number}"), number)
             self._spawn(watcher.follow(run, "sse" if number % 3 == 0 else "ws"))
         if storm or 0.35 <= chance < 0.5 or (shape.name == "sleeper" and chance > 0.7):

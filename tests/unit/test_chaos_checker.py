@@ -41,8 +41,8 @@ def clean() -> Case:
         {"what": "submit", "at": 0.0, "key": "k", "shape": SHAPE | {"digests": [f"sha256:{HASH}"]}},
         {"what": "submitted", "at": 0.0, "key": "k", "status": 202, "run": "r", "type": None},
         {"what": "submitted", "at": 0.0, "key": "k", "status": 202, "run": "r", "type": None},
-        {"what": "feed", "at": 0.0, "run": "r", "after": None, "seen": seen[:3], "gap": False},
-        {"what": "feed", "at": 0.0, "run": "r", "after": seen[2][0], "seen": seen[3:], "gap": False},
+        {"what": "feed", "at": 0.0, "watcher": 1, "run": "r", "after": None, "seen": seen[:3], "gap": False},
+        {"what": "feed", "at": 0.0, "watcher": 1, "run": "r", "after": seen[2][0], "seen": seen[3:], "gap": False},
     ]
     record = {
         "status": "completed",
@@ -116,6 +116,10 @@ def runs_again(case: Case) -> None:
     )
 
 
+def begins_twice(case: Case) -> None:
+    case.evidence.executions.append(case.evidence.executions[-1])
+
+
 def child_is_early(case: Case) -> None:
     feed = feed_of(case)
     feed[4], feed[5] = event(4, "node.started", "b", 1), event(5, "node.completed", "a", 1)
@@ -131,6 +135,10 @@ def controls_differ(case: Case) -> None:
 
 def event_missed(case: Case) -> None:
     del case.history[3]["seen"][1]
+
+
+def end_missed(case: Case) -> None:
+    case.history[4]["seen"].pop()
 
 
 def needless_gap(case: Case) -> None:
@@ -175,10 +183,12 @@ BROKEN: dict[Callable[[Case], None], str] = {
     starts_again: "I2 after",
     record_differs: "I2 record",
     runs_again: "I2 again",
+    begins_twice: "I2 doubled",
     child_is_early: "I3 early",
     out_of_order: "I4 order",
     controls_differ: "I4 differ",
     event_missed: "I4 silent gap",
+    end_missed: "I4 end",
     needless_gap: "I4 gap",
     unreadable: "bytes",
     torn: "bytes",
