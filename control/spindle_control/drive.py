@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from spindle_common.events import START, read_events
 from spindle_common.graph import Board, walk
 from spindle_common.problems import StateLost, Unavailable
 from spindle_common.queue import Queue, compact
+from spindle_common.remains import remains_of
 from spindle_common.stopping import stop
 from spindle_common.values import Outcome, Scope, resolve_outputs
 from spindle_control import metrics
@@ -211,16 +211,15 @@ async def archive(parts: Parts, row: RunRow, epoch: int | None, ending: Ending |
 
     Without `ending` the end is read from the run's hash: someone else fixed it, or nothing is left (`state-lost`).
     """
-    status, text, ended_at = await parts.queue.run_fields(row.id, "status", "ending", "ended_at")
-    if status is None:
+    found = await remains_of(parts.queue.client, row.id, _EVENTS_AT_ONCE)
+    if found.status is None:
         ending = Ending("failed", problem=StateLost("Redis no longer holds what was in flight").problem())
     elif ending is None and status not in ENDED:
         return  # it was brought back meanwhile
     elif ending is None:
-        data = json.loads(text or "{}")
-        ending = Ending(status, data.get("outputs", {}), data.get("problem"))
-    ms = int(ended_at or time.time() * 1000)
-    events = await read_events(parts.queue.client, row.id, START, _EVENTS_AT_ONCE)
+        data = json.loads(found.ending or "{}")
+        ending = Ending(found.status, data.get("outputs", {}), data.get("problem"))
+    ms = found.ended_at or int(time.time() * 1000)
     first = await parts.store.end_run(
         row.id,
         epoch,
@@ -228,8 +227,8 @@ async def archive(parts: Parts, row: RunRow, epoch: int | None, ending: Ending |
         ms,
         outputs=ending.outputs,
         problem=ending.problem,
-        nodes=await parts.queue.ledger(row.id) or row.nodes or {},
-        events=events,
+        nodes=found.ledger or row.nodes or {},
+        events=found.events,
     )
     if not first and (await parts.store.run(row.id)).status not in ENDED:
         return  # another driver has it by a higher epoch
