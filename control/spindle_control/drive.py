@@ -214,7 +214,7 @@ async def archive(parts: Parts, row: RunRow, epoch: int | None, ending: Ending |
     found = await remains_of(parts.queue.client, row.id, _EVENTS_AT_ONCE)
     if found.status is None:
         ending = Ending("failed", problem=StateLost("Redis no longer holds what was in flight").problem())
-    elif ending is None and status not in ENDED:
+    elif ending is None and found.status not in ENDED:
         return  # it was brought back meanwhile
     elif ending is None:
         data = json.loads(found.ending or "{}")
@@ -235,7 +235,7 @@ async def archive(parts: Parts, row: RunRow, epoch: int | None, ending: Ending |
     await parts.queue.archive(row.id, parts.settings.archive_seconds)
     if not first:
         return
-    if status is None:
+    if found.status is None:
         await parts.queue.nudge(row.id)
     metrics.runs.labels(ending.status).inc()
     metrics.run_seconds.labels(ending.status).observe(max(0, ms - row.created_at) / 1000)
