@@ -18,6 +18,7 @@ from support.cluster import finished, running
 from support.redis_server import RedisServer
 
 ROOT = Path(__file__).resolve().parents[2]
+SPINDLE = str(Path(sys.executable).parent / "spindle")
 ADDRESS = "http://127.0.0.1:8420"
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -61,7 +62,7 @@ def run(folder: Path, url: str, *command: str) -> str:
 
 def spindle(folder: Path, url: str, line: str) -> str:
     """Run a line of README that begins with `./dev spindle`."""
-    command = line.strip().replace("./dev spindle", shlex.quote(str(Path(sys.executable).parent / "spindle")))
+    command = line.strip().replace("./dev spindle", shlex.quote(SPINDLE))
     return run(folder, url, "sh", "-c", command)
 
 
@@ -94,6 +95,18 @@ def test_the_python_program(folder: Path, url: str) -> None:
     said = run(folder, url, sys.executable, "-c", program)
     assert "run.completed" in said
     assert (folder / "ring.png").read_bytes().startswith(PNG)
+
+
+def test_the_program_that_repeats_a_run(folder: Path, url: str) -> None:
+    program = containing("docs/api.md", "python", "asyncio.run").replace(ADDRESS, url)
+    assert run(folder, url, sys.executable, "-c", program) == "True True\n[]\n"
+
+
+@pytest.mark.parametrize("line", containing("docs/operations.md", "sh", "spindle pause").splitlines())
+def test_the_commands_for_runs_exist(line: str) -> None:
+    done = subprocess.run([SPINDLE, line.split()[1], "--help"], capture_output=True, text=True, check=True)
+    argument = re.search(r"\b(RUN|LETTER)\b", line.partition("#")[0])
+    assert argument is None or argument[0] in done.stdout
 
 
 async def test_the_node_of_ones_own(url: str) -> None:
