@@ -20,6 +20,7 @@ from spindle_common.queue import NodeEnd, Offer, away, compact, outcome_text
 
 CRASHED, WAITED = Crashed().problem(), TimedOut().problem()
 CRASH_BUDGET = 3
+ACCEPT = 20.0
 CLOSED = (*ENDED, "skipped")
 Outcome = dict[str, Any]
 
@@ -267,8 +268,9 @@ class Control:
         (status,) = await patiently(lambda: self._queue.run_fields(run, "status"))
         events = await patiently(lambda: self._events(run))
         nodes = await patiently(lambda: self._queue.ledger(run))
-        if status is not None and status not in ENDED:
-            return
+        now = await patiently(lambda: database(self._db.get, run))
+        if (status or now.status) not in (*ENDED, "running", "queued") or status in ("running", "queued"):
+            return  # it was parked, or brought back
         first = await patiently(lambda: database(self._db.end, run, epoch, status or "failed", nodes, events))
         if not first and (await patiently(lambda: database(self._db.get, run))).status not in ENDED:
             return
@@ -306,5 +308,9 @@ class Control:
             row = await database(self._db.get, run)
             if status is None:
                 await self._queue.clear(run)
-            elif status == "parking" and owner not in live and row and row.status == "paused":
+            elif row is None:
+                await self._queue.abandon(run, ACCEPT)
+            elif row.status in ENDED:
+                await self._queue.archive(run, 0.0)
+            elif status == "parking" and owner not in live and row.status == "paused":
                 await self._queue.parked(run, int(epoch or 0))

@@ -105,6 +105,7 @@ class Crowd:
             process.sleeps_until = 0
             self._stop(process)
         await self._until_empty()
+        self.world.clock.ms += 60_000
         self.world.spawn("control", self._control)
         for _ in range(150):
             await self.world.step()

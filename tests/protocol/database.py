@@ -59,7 +59,7 @@ class Database:
 
     def insert(self, row: Row) -> str:
         """Accept a run; again changes nothing."""
-        self.rows.setdefault(row.run, row)
+        self.rows.setdefault(row.run, Row(**vars(row)))
         return "ok"
 
     def get(self, run: str) -> Row | None:
