@@ -169,10 +169,12 @@ local function end_node(run, path, attempt, outcome, data, ms)
   return kept
 end
 
-local function wake(run, owner, outcomes)
-  if owner and owner ~= '' then
-    call('XADD', P .. 'drive:' .. owner, '*', 'run', run, 'outcomes', outcomes)
-  end
+-- Wakes a control, if the run has one. A stream of one that died meanwhile, which nobody reads, goes after a day.
+local DRIVE_MS = 86400000
+local function wake(run, owner, what, text)
+  if not owner or owner == '' then return end
+  call('XADD', P .. 'drive:' .. owner, '*', 'run', run, what, text)
+  call('PEXPIRE', P .. 'drive:' .. owner, DRIVE_MS)
 end
 
 local function refuse()
@@ -460,7 +462,7 @@ function ops.commit()
     end
   end
   if #kept > 0 then
-    wake(t.run, call('HGET', P .. 'run:' .. t.run, 'owner'), '{' .. table.concat(kept, ',') .. '}')
+    wake(t.run, call('HGET', P .. 'run:' .. t.run, 'owner'), 'outcomes', '{' .. table.concat(kept, ',') .. '}')
   end
   if ARGV[5] == '1' then
     call('HSET', P .. 'task:' .. task, 'state', 'done', 'body', '')
@@ -487,7 +489,7 @@ local function give_up(task, key, problem, letter)
       'queue', t[2],
       'paths', t[3], 'attempt', t[4], 'problem', problem, 'history', '[' .. (t[6] or '') .. ']')
   end
-  wake(t[1], call('HGET', P .. 'run:' .. t[1], 'owner'), '{' .. table.concat(kept, ',') .. '}')
+  wake(t[1], call('HGET', P .. 'run:' .. t[1], 'owner'), 'outcomes', '{' .. table.concat(kept, ',') .. '}')
   pump(t[2])
 end
 
@@ -593,7 +595,7 @@ function ops.finish()
   call('ZREM', P .. 'line:' .. r[4], run)
   emit(run, 'run.' .. ARGV[4], '', 0, ARGV[5])
   call('PUBLISH', P .. 'stopped', run)
-  if ARGV[3] == '' and r[3] ~= '' then call('XADD', P .. 'drive:' .. r[3], '*', 'run', run, 'news', ARGV[4]) end
+  if ARGV[3] == '' then wake(run, r[3], 'news', ARGV[4]) end
   return 'ok'
 end
 
@@ -612,7 +614,7 @@ function ops.pause()
   call('HSET', key, 'status', 'paused')
   call('ZREM', P .. 'line:' .. r[3], run)
   emit(run, 'run.paused', '', 0, '{}')
-  if r[2] ~= '' then call('XADD', P .. 'drive:' .. r[2], '*', 'run', run, 'news', 'paused') end
+  wake(run, r[2], 'news', 'paused')
   return 'paused'
 end
 
@@ -636,7 +638,7 @@ function ops.resume()
     if call('HGET', task, 'state') == 'held' then queues[offer(run .. '/' .. name, task)] = true end
   end
   for queue in pairs(queues) do pump(queue) end
-  call('XADD', P .. 'drive:' .. r[2], '*', 'run', run, 'news', 'resumed')
+  wake(run, r[2], 'news', 'resumed')
   return 'resumed'
 end
 
@@ -770,6 +772,8 @@ end
 -- were seen to, then the controls whose lease lapsed
 function ops.sweep()
   local ms, most = now(), ARGV[2]
+  local gone = due('workers', ms, most)  -- first, so that nothing is pumped for their slots
+  for _, worker in ipairs(gone) do forget(worker) end
   local timers = due('timers', ms, most)
   for _, task in ipairs(timers) do
     call('ZREM', P .. 'timers', task)
@@ -784,8 +788,6 @@ function ops.sweep()
     local key = P .. 'task:' .. task
     if call('HGET', key, 'state') == 'running' then interrupted(task, key, 'crash', ARGV[3]) end
   end
-  local gone = due('workers', ms, most)
-  for _, worker in ipairs(gone) do forget(worker) end
   for _, queue in ipairs(call('HKEYS', P .. 'slots')) do pump(queue) end  -- older workers do not know lanes
   local reply = {#timers, #lapsed, #gone}
   for _, owner in ipairs(due('controls', ms, most)) do reply[#reply + 1] = owner end

@@ -239,6 +239,24 @@ async def test_what_a_parked_run_leaves_free_is_filled_again(queue: Queue) -> No
     assert [right.task for right in await taken(queue, cpu=2)] == ["other/a", "other/b"]
 
 
+async def test_nothing_is_bound_to_slots_of_workers_that_died(queue: Queue) -> None:
+    run = await opened(queue)
+    await registered(queue, "w2", cpu=1)
+    await queue.register("w1", 0.0, "{}", {"cpu": 2})
+    await queue.dispatch(run, 1, [offer(f"n{i}") for i in range(8)], 3)
+    assert len(await queue.take("w1", "n1", 0.0, {"cpu": 6})) == 6
+    await asyncio.sleep(0.01)
+    await queue.sweep(CRASHED, WAITED)
+    assert await queue.client.xlen(keys.queue("cpu")) == 2
+
+
+async def test_what_wakes_a_control_that_is_gone_does_not_stay(queue: Queue) -> None:
+    run = await opened(queue)
+    await queue.control_gone("c1")
+    await queue.pause(run)
+    assert 0 < await queue.client.ttl(keys.drive("c1")) <= 86400
+
+
 async def test_a_lost_group_is_made_again(queue: Queue) -> None:
     run = await opened(queue)
     await registered(queue)
