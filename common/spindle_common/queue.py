@@ -77,12 +77,16 @@ class Offer(NamedTuple):
 
 
 class QueueState(NamedTuple):
-    """What waits for workers: tasks in lanes, in the stream, taken from it, and seconds that the oldest has waited."""
+    """What waits for workers: tasks in lanes, in the stream, taken from it, and seconds that the oldest has waited.
+
+    `last` changes with every take.
+    """
 
     ready: int
     in_stream: int
     taken: int
     oldest: float
+    last: str
 
 
 class Swept(NamedTuple):
@@ -377,8 +381,20 @@ class Queue:
 
     async def state(self, queue: str) -> QueueState:
         """How much waits for a queue's workers, and since when."""
-        ready, in_stream, taken, oldest = await self._step("queue_state", queue)
-        return QueueState(ready, in_stream, taken, oldest / 1000)
+        ready, in_stream, taken, oldest, last = await self._step("queue_state", queue)
+        return QueueState(ready, in_stream, taken, oldest / 1000, str(last))
+
+    async def idle(self, run: str) -> bool:
+        """Whether a run is running, yet none of its tasks is under way: only its driver can bring it on."""
+        return bool(await self._step("idle", run))
+
+    async def unread(self, owner: str, after: str) -> float:
+        """Seconds for which the first entry behind `after` has waited in a control's stream."""
+        rows = await away(self.client.xrange(keys.drive(owner), min=f"({after}", count=1))
+        if not rows:
+            return 0.0
+        seconds, micros = await away(self.client.time())
+        return max(0.0, float(seconds) + float(micros) / 1e6 - float(str(rows[0][0]).partition("-")[0]) / 1000)
 
     async def dead_letters(self, before: str = "+", limit: int = 100) -> list[DeadLetter]:
         """Tasks that used up their budget, newest first."""
@@ -410,6 +426,11 @@ class DriveReader:
     def __init__(self, url: str, owner: str) -> None:
         self._client = connect(url, blocking=True)
         self._key, self._last = keys.drive(owner), "0"
+
+    @property
+    def last(self) -> str:
+        """Id of the last entry that was read."""
+        return self._last
 
     async def read(self) -> list[Wake]:
         """Block for at most five seconds; what was read before is deleted. Raises Unavailable."""

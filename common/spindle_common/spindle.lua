@@ -827,7 +827,17 @@ function ops.control_gone()
   return 'ok'
 end
 
--- queue -> {ready, in its stream, of these taken, ms that the one that waits longest has waited}
+-- run -> 1 if it runs, yet none of its tasks is under way or waits for anything: only its driver can bring it on
+function ops.idle()
+  if call('HGET', P .. 'run:' .. ARGV[2], 'status') ~= 'running' then return 0 end
+  for _, name in ipairs(call('SMEMBERS', P .. 'tasks:' .. ARGV[2])) do
+    local state = call('HGET', P .. 'task:' .. ARGV[2] .. '/' .. name, 'state')
+    if state and state ~= 'done' and state ~= 'dead' then return 0 end
+  end
+  return 1
+end
+
+-- queue -> {ready, in its stream, of these taken, ms that the one that waits longest has waited, mark of the last take}
 function ops.queue_state()
   local queue, taken, last = ARGV[2], 0, '-'
   local groups = redis.pcall('XINFO', 'GROUPS', P .. 'queue:' .. queue)
@@ -847,7 +857,7 @@ function ops.queue_state()
   for _, task in ipairs(heads) do
     oldest = math.max(oldest, ms - (call('HGET', P .. 'task:' .. task, 'ready_at') or ms))
   end
-  return {lane_count('lane:' .. queue), call('XLEN', P .. 'queue:' .. queue), taken, oldest}
+  return {lane_count('lane:' .. queue), call('XLEN', P .. 'queue:' .. queue), taken, oldest, last}
 end
 
 -- Garbage collection, in two steps around the caller's second look at what is referenced. Each collection has a name,

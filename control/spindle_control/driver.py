@@ -51,6 +51,7 @@ class Driver:
         self._rounds: dict[str, float] = {}
         self._crowded, self._freed = False, asyncio.Event()
         self._reconciler = Reconciler(self, parts, planner)
+        self._reader = DriveReader(redis_url, self.owner)
 
     @property
     def drives(self) -> Mapping[str, Drive]:
@@ -72,14 +73,30 @@ class Driver:
         return not self._crowded
 
     @property
+    def silences(self) -> Mapping[str, float]:
+        """Seconds since each of our loops last went round; none before they began."""
+        now = time.monotonic()
+        return {name: now - at for name, at in self._rounds.items()}
+
+    @property
     def silence(self) -> float:
-        """Seconds since the slowest of our loops last went round."""
-        return time.monotonic() - min(self._rounds.values(), default=time.monotonic())
+        """Seconds since the slowest of our loops last went round, the reconciler apart."""
+        return max((age for name, age in self.silences.items() if name != "reconcile"), default=0.0)
+
+    @property
+    def read_until(self) -> str:
+        """The last entry of our stream that was read."""
+        return self._reader.last
+
+    @property
+    def reconciler(self) -> Reconciler:
+        """What it found."""
+        return self._reconciler
 
     @property
     def reconciler_age(self) -> float:
-        """Seconds since the reconciler last finished; 0 before its first round."""
-        return time.monotonic() - self._rounds.get("reconcile", time.monotonic())
+        """Seconds since the reconciler last finished, or since our start."""
+        return self.silences.get("reconcile", 0.0)
 
     async def begin(self) -> None:
         """Take our lease, before any run can be ours. Raises Unavailable."""
@@ -88,6 +105,7 @@ class Driver:
     async def run(self) -> None:
         """Run every loop until cancelled; then let others have our runs at once."""
         beat = self._parts.settings.control_beat_seconds
+        self._rounds = dict.fromkeys(("beat", "sweep", "fill", "reconcile", "wake"), time.monotonic())
         work = (
             self._every("beat", beat, self._beat),
             self._every("sweep", _SWEEP_SECONDS, self._sweep),
@@ -239,19 +257,19 @@ class Driver:
                 await self.adopt(row)
 
     async def _wakes(self) -> None:
-        reader = DriveReader(self._url, self.owner)
         try:
             while True:
                 try:
-                    for wake in await reader.read():
+                    for wake in await self._reader.read():
                         if drive := self._drives.get(wake.run):
                             drive.wake(wake.outcomes, wake.news)
+                    self._rounds["wake"] = time.monotonic()
                 except Unavailable as error:
                     log.warning("wake: %s", error)
                     await asyncio.sleep(_AWAY_SECONDS)
                     await self._rescan(list(self._drives.items()))
         finally:
-            await reader.close()
+            await self._reader.close()
 
     async def _rescan(self, drives: Iterable[tuple[str, Drive]]) -> None:
         with contextlib.suppress(Unavailable):

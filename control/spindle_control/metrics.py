@@ -9,6 +9,7 @@ run_seconds = Histogram("spindle_run_seconds", "From acceptance to end", ["statu
 runs_driven = Gauge("spindle_runs_driven", "Runs that this control drives now")
 queue_depth = Gauge("spindle_queue_depth", "Tasks that wait for a worker", ["queue"])
 queue_oldest = Gauge("spindle_queue_oldest_seconds", "Age of the oldest task that waits", ["queue"])
+queue_stuck = Gauge("spindle_queue_stuck_seconds", "Tasks wait although slots are free and none is taken", ["queue"])
 queue_slots = Gauge("spindle_queue_slots", "Slots of live workers", ["queue"])
 workers = Gauge("spindle_workers", "Live workers")
 redis_memory = Gauge("spindle_redis_memory_bytes", "Memory that Redis uses")
@@ -16,6 +17,8 @@ redis_limit = Gauge("spindle_redis_memory_limit_bytes", "Memory that Redis may u
 fences_refused = Counter("spindle_fences_refused", "Steps refused because another attempt or driver has the right")
 leases_lapsed = Counter("spindle_leases_lapsed", "Leases that ended without a commit", ["cause"])
 driver_progress = Gauge("spindle_driver_progress_seconds", "Since the driver's loops last went round")
+driver_lag = Gauge("spindle_driver_lag_seconds", "For which the first unread commit has waited in the driver's stream")
+runs_stalled = Gauge("spindle_runs_stalled", "Driven runs that have nothing under way and do not go on")
 mended = Counter("spindle_reconciled", "What the reconciler found out of place, and put right", ["what"])
 reconciler_age = Gauge("spindle_reconciler_age_seconds", "Since the reconciler last finished")
 

@@ -1,6 +1,7 @@
 """What no other loop can see, looked for every few seconds and put right (design, section 5.9).
 
-    driven runs      gone from Redis -> `state-lost`; paused -> parked; still for a while -> their tasks audited
+    driven runs      gone from Redis -> `state-lost`; paused -> parked; still for a while -> their tasks audited;
+                     with none under way -> told what their ledgers say: a wake was lost
     open rows        running without a live driver -> adopted; queued but not in line -> put in line again, or parked
     keys             what is left of a run without a hash, of one parked by a driver that died, or of one that was
                      never accepted -> removed
@@ -9,11 +10,12 @@
 Rows and keys are read a page a round, so that a round costs the same however many there are.
 """
 
+import time
 from typing import TYPE_CHECKING
 
 from spindle_common.problems import NotFound
 from spindle_control import metrics
-from spindle_control.drive import Parts
+from spindle_control.drive import Drive, Parts
 from spindle_control.opening import open_run, park_run
 from spindle_control.planner import Planner
 from spindle_control.store import ENDED, OpenRun
@@ -32,18 +34,28 @@ class Reconciler:
     def __init__(self, driver: "Driver", parts: Parts, planner: Planner) -> None:
         self._driver, self._parts, self._planner = driver, parts, planner
         self._row, self._key = "", 0
+        self._idle: dict[str, float] = {}
+        self.lag = 0.0
+
+    @property
+    def stalled(self) -> dict[str, float]:
+        """Driven runs that have nothing under way and do not go on all the same -> seconds since that was noticed."""
+        now = time.monotonic()
+        return {run: now - since for run, since in self._idle.items()}
 
     async def round(self) -> None:
         """Look once at everything that is driven here, and at one page of the rest."""
         await self._driven()
+        self.lag = await self._parts.queue.unread(self._driver.owner, self._driver.read_until)
         live = await self._parts.queue.live_controls()
         await self._rows(live)
         await self._keys(live)
         await self._parts.queue.tidy()
 
     async def _driven(self) -> None:
+        self._idle = {run: since for run, since in self._idle.items() if run in self._driver.drives}
         for run, drive in list(self._driver.drives.items()):
-            if drive.still_seconds < _STILL_SECONDS:
+            if drive.still_seconds < _STILL_SECONDS and run not in self._idle:
                 continue
             (status,) = await self._parts.queue.run_fields(run, "status")
             if status is None:
@@ -54,8 +66,18 @@ class Reconciler:
             found = await self._parts.queue.audit(run, drive.epoch)
             if isinstance(found, int):
                 metrics.mended.labels("task").inc(found)
+                await self._prod(run, drive)
             elif found != "parking":  # it ended, or another control has it, and the news of it was lost
                 drive.wake({}, status if found == "ended" else found)
+
+    async def _prod(self, run: str, drive: "Drive") -> None:
+        if not await self._parts.queue.idle(run):
+            self._idle.pop(run, None)
+            return
+        if run not in self._idle:
+            self._idle[run] = time.monotonic()
+            metrics.mended.labels("wake").inc()
+        drive.wake(await self._parts.queue.ledger(run))
 
     async def _rows(self, live: set[str]) -> None:
         rows = await self._parts.store.open_page(self._row, _ROWS)

@@ -6,6 +6,7 @@ knows the types before any worker is back. The same type@version with another sc
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from spindle_common.problems import Unavailable
 from spindle_common.queue import Queue, away
 from spindle_control import metrics
 from spindle_control.compiler import Catalog
+from spindle_control.standing import QueueWatch
 from spindle_control.store import Store
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,8 @@ class Registry:
         self._catalog = Catalog({}, {}, frozenset(), {}, None)
         self.generation = 0
         self._depths: list[Json] = []
+        self._watch = QueueWatch()
+        self._measured = time.monotonic()
         self._refusals = metrics.Follower(metrics.fences_refused)
         self._lapses = metrics.Follower(metrics.leases_lapsed.labels("crash"))
 
@@ -46,6 +50,7 @@ class Registry:
                 await self.refresh()
                 await self._measure()
             except Unavailable as error:
+                self._watch = QueueWatch()  # nobody could take anything
                 log.warning("registry: %s", error)
             except Exception:
                 log.exception("registry failed")
@@ -145,6 +150,16 @@ class Registry:
         await self._measure()
         return self._depths
 
+    @property
+    def stuck(self) -> Mapping[str, float]:
+        """Queues whose tasks wait although slots are free and nothing is taken -> seconds."""
+        return self._watch.stuck
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the queues were last measured."""
+        return time.monotonic() - self._measured
+
     async def _measure(self) -> None:
         slots: Mapping[str, str] = await away(self._queue.client.hgetall(keys.SLOTS))
         known = set(slots) | {queue for found in self._catalog.queues.values() for queue in found}
@@ -153,6 +168,8 @@ class Registry:
             metrics.queue_depth.labels(state["queue"]).set(state["waiting"])
             metrics.queue_oldest.labels(state["queue"]).set(state["oldest_seconds"])
             metrics.queue_slots.labels(state["queue"]).set(state["slots"])
+            metrics.queue_stuck.labels(state["queue"]).set(self.stuck.get(state["queue"], 0.0))
+        self._measured = time.monotonic()
         metrics.workers.set(len(self._live))
         counters = await away(self._queue.client.hgetall(keys.COUNTERS))
         self._refusals.follow(int(counters.get("fences_refused", 0)))
@@ -164,6 +181,7 @@ class Registry:
     async def _queue_state(self, queue: str, slots: int) -> Json:
         found = await self._queue.state(queue)
         waiting = found.ready + max(0, found.in_stream - found.taken)
+        self._watch.look(queue, found, free=waiting > 0 and slots > found.taken)
         return {
             "queue": queue,
             "slots": slots,

@@ -80,6 +80,8 @@ async def open_services(settings: ControlSettings) -> AsyncIterator[Services]:
         collections = Collections(collector, garbage, settings.garbage_seconds)
         metrics.garbage_age.set_function(lambda: collections.age)
         metrics.driver_progress.set_function(lambda: driver.silence)
+        metrics.driver_lag.set_function(lambda: driver.reconciler.lag)
+        metrics.runs_stalled.set_function(lambda: len(driver.reconciler.stalled))
         metrics.reconciler_age.set_function(lambda: driver.reconciler_age)
         await driver.begin()
         loops = [asyncio.create_task(work) for work in (driver.run(), registry.run(), hub.run(), collections.run())]

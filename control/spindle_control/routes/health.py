@@ -10,9 +10,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
-from spindle_common.problems import SpindleError, Unavailable
+from spindle_common.problems import SpindleError
+from spindle_control import standing
 from spindle_control.api import Json, services
 from spindle_control.routes import documented as doc
+from spindle_control.service import Services
 
 router = APIRouter(tags=["operation"])
 log = logging.getLogger(__name__)
@@ -38,23 +40,31 @@ async def livez() -> JSONResponse:
 
 @router.get("/readyz", summary="Ready", responses=_replies())
 async def readyz(request: Request) -> JSONResponse:
-    """Database and Redis answer: submissions are taken."""
-    found = services(request)
-    return await _report({"database": found.store.check, "redis": found.redis_health})
+    """Database and Redis answer, and runs make progress: submissions are taken, and get somewhere."""
+    return await _report(_needed(services(request)))
 
 
 @router.get("/health", summary="Health", responses=_replies())
 async def health(request: Request) -> JSONResponse:
-    """Each part that is needed, whether it answers, and whether runs make progress."""
+    """As `/readyz`, and the artifact store."""
     found = services(request)
+    return await _report({**_needed(found), "artifacts": found.artifacts.check})
+
+
+def _needed(found: Services) -> Checks:
+    limits = standing.Limits.of(found.settings)
 
     async def driver() -> None:
-        patience = 3 * found.settings.control_lease_seconds
-        if found.driver.silence > patience:
-            raise Unavailable(f"The loops that drive runs have stood still for {found.driver.silence:.0f} s.")
+        standing.check_driver(found.driver, limits)
 
-    checks: Checks = {"database": found.store.check, "redis": found.redis_health}
-    return await _report({**checks, "artifacts": found.artifacts.check, "driver": driver})
+    async def reconciler() -> None:
+        standing.check_reconciler(found.driver, limits)
+
+    async def queues() -> None:
+        standing.check_queues(found.registry, limits)
+
+    parts: Checks = {"database": found.store.check, "redis": found.redis_health}
+    return {**parts, "driver": driver, "reconciler": reconciler, "queues": queues}
 
 
 @router.get("/metrics", summary="Prometheus figures", response_class=Response, include_in_schema=False)
