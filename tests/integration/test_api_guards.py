@@ -176,7 +176,7 @@ async def test_health_names_the_part_that_is_away(tmp_path: Path, redis_server: 
     async with serving(tmp_path, redis_server.url) as control:
         well = await control.http.get("/health")
         assert (well.status_code, well.json()["status"]) == (200, "ok")
-        assert set(well.json()["parts"]) == {"database", "redis", "artifacts", "driver"}
+        assert set(well.json()["parts"]) == {"database", "redis", "artifacts", "driver", "reconciler", "queues"}
         redis_server.stop()
         try:
             ill = await control.http.get("/readyz", timeout=20)
