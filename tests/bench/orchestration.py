@@ -290,6 +290,16 @@ ONE_BY_ONE: dict[str, Row] = {
 }
 
 
+def warmed_up(target: Target, seconds: float = 90) -> None:
+    """Wait until every process rests: both planes import in the background what the first runs need."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        before = target.cpu()
+        time.sleep(2)
+        if all(used < 100 for used in target.since(before, 1).values()):
+            return
+
+
 def measure(wanted: set[str]) -> Json:
     """Measure every wanted row (all, if none is named)."""
     found: Json = {}
@@ -308,9 +318,9 @@ def measure(wanted: set[str]) -> Json:
             for table, settings in ((ROWS, QUIET), (ONE_BY_ONE, QUIET | {"SPINDLE_FUSE_CHAINS": "false"})):
                 if rows := rows_of(table):
                     with running(Path(folder), redis, 1, 1, **settings) as (cluster, (url,)):
-                        time.sleep(8)  # the worker warms torch up beside the first runs
                         worker, control = (process.pid for process in cluster.processes)
                         target = Target(url, {"control": control, "worker": worker, "redis": redis.pid})
+                        warmed_up(target)
                         found |= {name: uvloop.run(row(target)) for name, row in rows.items()}
         finally:
             redis.stop()
