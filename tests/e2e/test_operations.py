@@ -74,7 +74,7 @@ async def test_a_run_paused_at_a_control_that_is_killed_rests_and_goes_on(tmp_pa
 async def test_a_control_killed_while_it_resumes_loses_nothing(tmp_path: Path, redis: RedisServer) -> None:
     with running(tmp_path, redis, SPINDLE_FUSE_CHAINS="0") as (cluster, (url,)):
         async with Client(url) as client:
-            for _ in range(3):
+            for _ in range(2):
                 doomed, doomed_url = cluster.control()
                 run = (await client.submit(workflow(chain(3, 0.2))))["id"]
                 await client.pause(run)
