@@ -1,8 +1,6 @@
 """`python -m spindle_worker`: one worker process."""
 
 import asyncio
-import importlib
-import importlib.util
 import ipaddress
 import logging
 import os
@@ -11,7 +9,6 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import uvloop
 
@@ -23,20 +20,20 @@ from spindle_common.problems import InvalidRequest, SpindleError
 from spindle_common.queue import Queue, connect
 from spindle_common.telemetry import configure_logging
 from spindle_common.warming import warm_up
-from spindle_worker import metrics
 from spindle_worker.attempt import Equipment
 from spindle_worker.catalog import node_specs, offered_queue
+from spindle_worker.children import Children, Limits, Rearing
 from spindle_worker.committer import patiently
 from spindle_worker.health import Health
 from spindle_worker.loop import Worker
-from spindle_worker.models import CacheEvent, CacheOptions, ModelCache, ModelLibrary, resolve_device
-from spindle_worker.models.device import quiet
+from spindle_worker.models import CacheOptions, ModelCache, ModelLibrary, resolve_device
 from spindle_worker.node import NodeSpec
 from spindle_worker.provenance import Provenance
 from spindle_worker.secrets import Secrets
 from spindle_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
+_AT_ONCE_SECONDS = 2.0
 
 
 def main() -> None:
@@ -57,30 +54,28 @@ async def serve(settings: WorkerSettings) -> None:
     slots = _slots(settings, accelerated=device != "cpu")
     specs = node_specs(settings.nodes, test_nodes=settings.test_nodes)
     library = ModelLibrary(settings.models, settings.default_model, settings.data_dir)
-    options = CacheOptions(settings.model_memory, device, settings.dtype, settings.threads, listener=_count_models)
-    models = ModelCache(library, options)
+    models = ModelCache(library, CacheOptions(0, device))  # for recipes: nothing is loaded in this process
     client = connect(settings.redis)
     garbage = Garbage(client)
     store = open_store(settings.data_dir, settings.s3_url, lambda digest: patiently(lambda: garbage.spare(digest)))
-    executors = {queue: ThreadPoolExecutor(count, thread_name_prefix=queue) for queue, count in slots.items()}
+    children = Children(_rearing(settings, device), _limits(settings, slots))
     queue = Queue(client)
     provenance = Provenance(queue, asyncio.get_running_loop())
-    equipment = Equipment(queue, store, specs, executors, models, Secrets(settings.secrets_dir), provenance)
+    equipment = Equipment(queue, store, specs, children, models, Secrets(settings.secrets_dir), provenance)
     worker = Worker(equipment, settings, slots)
-    health = Health(settings.worker_host, settings.worker_port, lambda: worker.registered, settings.metrics_key)
+    health = Health(settings.worker_host, settings.worker_port, worker.trouble, settings.metrics_key)
     url = settings.metrics_url or f"http://{_reachable(settings.worker_host)}:{health.port}/metrics"
     worker.announce(_manifest(worker.name, specs, slots, library, url))
     health.start()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, worker.stop)
-    threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
+    _obey_signals(worker)
+    children.start()
+    threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
     log.info("worker %s: %s", worker.name, ", ".join(f"{count} {queue}" for queue, count in slots.items()))
     try:
         await worker.run()
     finally:
+        await children.close()
         health.close()
-        for executor in executors.values():
-            executor.shutdown(wait=False, cancel_futures=True)
         await store.close()
         await client.aclose()
 
@@ -115,20 +110,47 @@ def _refuse_open_metrics(settings: WorkerSettings) -> None:
         raise InvalidRequest("SPINDLE_WORKER_HOST is beyond loopback, which needs SPINDLE_METRICS_KEY")
 
 
-def _count_models(event: CacheEvent) -> None:
-    if event.kind == "loaded":
-        metrics.model_loads.labels(event.model).inc()
-        metrics.model_load_seconds.observe(event.seconds)
+def _rearing(settings: WorkerSettings, device: str) -> Rearing:
+    return Rearing(
+        worker=os.getpid(),
+        path=tuple(sys.path),
+        nodes=settings.nodes,
+        test_nodes=settings.test_nodes,
+        models=settings.models,
+        default_model=settings.default_model,
+        data_dir=str(settings.data_dir),
+        device=device,
+        dtype=settings.dtype,
+        threads=settings.threads,
+        log_level=settings.log_level,
+        log_format=settings.log_format,
+    )
 
 
-def _warm_up() -> None:
-    """Import what the first graph and the first picture need while nobody waits for it."""
-    warm_up()
-    if importlib.util.find_spec("torch") is None:
-        return
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it would tell at import that torchvision is not here
-    importlib.import_module("diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion")
-    quiet()
+def _limits(settings: WorkerSettings, slots: Mapping[str, int]) -> Limits:
+    """A child for each native slot; native nodes in light tasks share as many as there are cores' worth of slots."""
+    light = {"async": max(1, settings.cpu_slots)} if "async" in slots else {}
+    places = {queue: count for queue, count in slots.items() if queue != "async"} | light
+    models = frozenset({"gpu"} if "gpu" in slots else places)
+    return Limits(places, settings.model_memory, models, settings.child_memory)
+
+
+def _obey_signals(worker: Worker) -> None:
+    """The first SIGTERM or SIGINT drains, the second ends at once, though the event loop may be blocked."""
+    loop = asyncio.get_running_loop()
+    heard: list[int] = []
+
+    def obey(number: int, frame: object) -> None:
+        del frame
+        heard.append(number)
+        loop.call_soon_threadsafe(worker.stop)
+        if len(heard) == 2:
+            last = threading.Timer(_AT_ONCE_SECONDS, os._exit, [128 + number])
+            last.daemon = True
+            last.start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, obey)
 
 
 if __name__ == "__main__":

@@ -11,19 +11,20 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Mapping
-from concurrent.futures import Executor
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from spindle_common.artifacts import ArtifactStore
 from spindle_common.graph import Board, walk
-from spindle_common.problems import BadInput, NodeFailed, SpindleError, TimedOut
+from spindle_common.problems import BadInput, Crashed, NodeFailed, SpindleError
 from spindle_common.queue import NodeEnd, Queue, Right, Taken, compact, outcome_text
 from spindle_common.stopping import stop
 from spindle_common.telemetry import current_trace
 from spindle_common.values import ENDED, Outcome, Scope, Skip, decide
 from spindle_worker import calling, metrics
+from spindle_worker.bounds import Bounds
+from spindle_worker.children import ChildDied, Children, Loan, Reach
 from spindle_worker.committer import Committer, LostRight, patiently
 from spindle_worker.context import Context, Sinks
 from spindle_worker.files import Files
@@ -42,7 +43,7 @@ class Equipment:
     queue: Queue
     artifacts: ArtifactStore
     specs: Mapping[str, NodeSpec]
-    executors: Mapping[str, Executor]
+    children: Children | None = None
     models: Any = None
     secrets: Any = None
     provenance: Any = None
@@ -70,6 +71,8 @@ class Attempt:
         self._reporter = Reporter(equipment.queue, right, self.cancel)
         self._spill = Spill(equipment.artifacts)
         self._board = Board()
+        self._loan = Loan(equipment.children, taken.queue)
+        self._died: ChildDied | None = None
         self._held: dict[str, _Held] = {}
         self._errors: dict[str, int] = {}
         self._active = 0
@@ -92,6 +95,8 @@ class Attempt:
             self.cancel()
             log.info("stopped: %s", lost, extra={"task": self.taken.task})
             outcome = "unwanted"
+        finally:
+            await self._loan.close()
         await self._reporter.close()
         metrics.tasks.labels(self.taken.queue, outcome).inc()
         return outcome
@@ -105,8 +110,24 @@ class Attempt:
             if walking.done():
                 await walking
             await stop([walking])
+        return await self._unless_unwanted(self._conclude())
+
+    async def _unless_unwanted(self, ending: Coroutine[Any, Any, str]) -> str:
+        """Wait for the end, with Redis away for as long as it takes, but not longer than our right lasts."""
+        concluding = asyncio.ensure_future(ending)
+        try:
+            both: set[asyncio.Future[Any]] = {concluding, self._unwanted}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            return concluding.result() if concluding.done() else "unwanted"
+        finally:
+            await stop([concluding])
+            await self._committer.close()
+
+    async def _conclude(self) -> str:
         if self._unwanted.done():
             return "unwanted"
+        if self._died is not None:
+            return await self._crashed(self._died)
         if self._held:
             return await self._give_back()
         await self._committer.finish(last=True)
@@ -156,6 +177,9 @@ class Attempt:
             await self._files.settle()
         except SpindleError as error:
             return self._failed(path, node, error)
+        except ChildDied as died:
+            self._stop_for(path, died)
+            return None
         metrics.node_seconds.labels(node["type"]).observe(time.perf_counter() - began)
         self._commit(path, {"status": "completed", "outputs": kept})
         return {"status": "completed", "outputs": outputs.values | outputs.handles}
@@ -164,17 +188,37 @@ class Attempt:
         spec = self._eq.specs.get(node["type"])
         if spec is None:
             raise NodeFailed(f"this worker does not know {node['type']}")
-        sinks = Sinks(self._reporter.progress, self._reporter.preview, self._provenance)
+        bounds = Bounds(node.get("timeout"), node.get("idle"))
+        if not spec.native:
+            return await self._call_light(spec, path, inputs, bounds)
+        async with self._loan.turn() as child:
+            return await bounds.keep(child.call(spec.type, inputs, self._reach(path, bounds)))
+
+    async def _call_light(self, spec: NodeSpec, path: str, inputs: dict[str, Any], bounds: Bounds) -> calling.Returned:
+        sinks = Sinks(
+            _after(bounds.heard, self._reporter.progress),
+            _after(bounds.heard, self._reporter.preview),
+            self._provenance,
+        )
         context = Context(self.taken.run, path, self.taken.attempt, self._files, sinks, models=self._eq.models)
         self._stops.add(context.stop)
         try:
-            async with asyncio.timeout(node.get("timeout")):
-                return await calling.call(spec, inputs, context, self._eq.executors.get(self.taken.queue))
-        except TimeoutError:
-            raise TimedOut(f"it took longer than {node['timeout']:g} s") from None
+            return await bounds.keep(calling.call(spec, inputs, context))
         finally:
             context.stop.set()
             self._stops.discard(context.stop)
+
+    def _reach(self, path: str, bounds: Bounds) -> Reach:
+        return Reach(
+            self.taken.run,
+            path,
+            self.taken.attempt,
+            self._files,
+            progress=lambda tick: self._reporter.progress(path, tick),
+            preview=lambda preview: self._reporter.encoded(path, preview),
+            provenance=self._provenance,
+            heard=bounds.heard,
+        )
 
     def _provenance(self) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self._eq.provenance(self.taken.run)
@@ -210,6 +254,22 @@ class Attempt:
         if not any(self._board.knows(self._nodes[p].get("needs", ())) for p in open_paths):
             self._stalled.set_result(None)
 
+    def _stop_for(self, path: str, died: ChildDied) -> None:
+        """A child that dies ends the attempt: what it kept is lost, and what killed it may be any node before."""
+        log.warning("%s", died, extra={"run": self.taken.run, "node": path, "attempt": self.taken.attempt})
+        self._died = self._died or died
+        if not self._stalled.done():
+            self._stalled.set_result(None)
+
+    async def _crashed(self, died: ChildDied) -> str:
+        metrics.child_deaths.labels(died.exit.name).inc()
+        await self._committer.finish(last=False)
+        data = compact({"cause": "crash", "signal": died.exit.signal, "status": died.exit.status})
+        spent = compact(Crashed(f"{died}, as often as its budget allows").problem())
+        queue = self._eq.queue
+        await patiently(lambda: queue.give_back(self.right, "crash", data=data, spent=spent))
+        return "crashed"
+
     async def _give_back(self) -> str:
         await self._committer.finish(last=False)
         path, held = max(self._held.items(), key=lambda item: item[1].delay)
@@ -217,3 +277,13 @@ class Attempt:
         queue, delay = self._eq.queue, held.delay
         await patiently(lambda: queue.give_back(self.right, "error", delay=delay, path=path, data=data))
         return "retried"
+
+
+def _after(heard: Callable[[], None], sink: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
+    """Put a sink behind taking note that there was a report."""
+
+    def put(path: str, what: Any) -> None:
+        heard()
+        sink(path, what)
+
+    return put

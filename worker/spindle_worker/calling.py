@@ -1,11 +1,9 @@
-"""Calling a node's function: inputs checked against its model, native work off the loop, foreign errors mapped here."""
+"""Calling a node's function: inputs checked against its model, foreign errors mapped here."""
 
 import asyncio
-import contextvars
 import logging
 import re
 from collections.abc import Mapping
-from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
@@ -25,20 +23,28 @@ class Returned(NamedTuple):
     handles: dict[str, Any]
 
 
-async def call(spec: NodeSpec, inputs: Mapping[str, Any], context: Context, executor: Executor | None) -> Returned:
-    """Run the function; every failure is a SpindleError. A cancelled native call returns at once, its thread later."""
+async def call(spec: NodeSpec, inputs: Mapping[str, Any], context: Context) -> Returned:
+    """Run a light function on the event loop; every failure is a SpindleError."""
     arguments = parse_inputs(spec, inputs)
     try:
-        if spec.native:
-            loop, current = asyncio.get_running_loop(), contextvars.copy_context()
-            result = await loop.run_in_executor(executor, lambda: current.run(spec.function, arguments, context))
-        else:
-            result = await spec.function(arguments, context)
+        result = await spec.function(arguments, context)
     except Cancelled:
         raise asyncio.CancelledError from None
     except SpindleError:
         raise
     except Exception as error:
+        raise _mapped(error) from error
+    return returned(spec, result)
+
+
+def call_native(spec: NodeSpec, inputs: Mapping[str, Any], context: Context) -> Returned:
+    """Run a native function, in a child; every failure is a SpindleError, or Cancelled."""
+    arguments = parse_inputs(spec, inputs)
+    try:
+        result = spec.function(arguments, context)
+    except (SpindleError, Cancelled):
+        raise
+    except (Exception, SystemExit) as error:
         raise _mapped(error) from error
     return returned(spec, result)
 
@@ -71,7 +77,7 @@ def returned(spec: NodeSpec, result: object) -> Returned:
     return Returned(result.model_dump(mode="json", exclude=set(spec.handles)), handles)
 
 
-def _mapped(error: Exception) -> SpindleError:
+def _mapped(error: BaseException) -> SpindleError:
     """The one seam for foreign exceptions: a person sees class and message, the log has the traceback."""
     log.exception("a node raised")
     name = type(error).__name__

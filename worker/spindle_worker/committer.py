@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from spindle_common.problems import Unavailable
 from spindle_common.queue import NodeEnd, Queue, Right
+from spindle_common.stopping import stop
 from spindle_worker import metrics
 
 T = TypeVar("T")
@@ -78,6 +79,13 @@ class Committer:
             await self._sender
         self._last = self._last or last
         await self._flush()
+
+    async def close(self) -> None:
+        """Send nothing more: what still waits would come too late."""
+        if self._sender is not None:
+            await stop([self._sender])
+            if not self._sender.cancelled():
+                self._sender.exception()  # known already to whoever closes, or of no use any more
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:

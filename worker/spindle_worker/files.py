@@ -45,6 +45,12 @@ class Files:
             self._loop.call_soon_threadsafe(self._upload, artifact)
         return artifact
 
+    def keep(self, artifact: Artifact, data: bytes) -> None:
+        """Begin the upload of bytes that were named elsewhere; on the event loop only."""
+        if artifact.digest not in self._written:
+            self._written[artifact.digest] = data
+            self._upload(artifact)
+
     def _upload(self, artifact: Artifact) -> None:
         put = self._store.put(self._written[artifact.digest], artifact.media_type)
         self._named[artifact.digest], self._begun[artifact.digest] = artifact, self._loop.time()

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import REGISTRY, make_wsgi_app
+from prometheus_client import make_wsgi_app
 from pydantic import SecretStr
+
+from spindle_worker import metrics
 
 Start = Callable[[str, list[tuple[str, str]]], Any]
 
@@ -21,11 +23,14 @@ class _Quiet(WSGIRequestHandler):
 
 
 class Health:
-    """A small server in a thread of its own, so that a busy worker still answers."""
+    """A small server in a thread of its own, so that a busy worker still answers.
 
-    def __init__(self, host: str, port: int, ready: Callable[[], bool], key: SecretStr | None) -> None:
-        self._ready, self._key = ready, key
-        self._metrics = make_wsgi_app(REGISTRY)
+    `trouble` says why the worker is not ready, in words; nothing when it is.
+    """
+
+    def __init__(self, host: str, port: int, trouble: Callable[[], str], key: SecretStr | None) -> None:
+        self._trouble, self._key = trouble, key
+        self._metrics = make_wsgi_app(metrics.registry)
         self._server: WSGIServer = make_server(host, port, self._answer, handler_class=_Quiet)
         self.port: int = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
@@ -45,7 +50,8 @@ class Health:
         if path == "/livez":
             return _text(start, "200 OK", "alive")
         if path == "/readyz":
-            return _text(start, *(("200 OK", "ready") if self._ready() else ("503 Service Unavailable", "not ready")))
+            trouble = self._trouble()
+            return _text(start, *(("503 Service Unavailable", trouble) if trouble else ("200 OK", "ready")))
         if path == "/metrics":
             if not self._allowed(environ.get("HTTP_AUTHORIZATION", "")):
                 return _text(start, "401 Unauthorized", "an API key is needed")

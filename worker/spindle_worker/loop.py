@@ -11,18 +11,22 @@ import contextlib
 import logging
 import secrets
 import socket
+import time
+from asyncio import FIRST_COMPLETED
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from spindle_common.problems import Crashed, Unavailable
 from spindle_common.queue import EntryWatch, Right, StopWatch, Taken, compact
 from spindle_common.stopping import stop
 from spindle_worker import metrics
 from spindle_worker.attempt import Attempt, Equipment
+from spindle_worker.beats import Beats, Pulse
 from spindle_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 _AWAY_SECONDS = 0.5
+_TURN_SECONDS = 0.5
 _CRASHED = compact(Crashed("it broke its attempts as often as its budget allows").problem())
 _DRAINED = compact(Crashed("its workers were stopped as often as its budget allows").problem())
 _ORDER = {"gpu": 0, "cpu": 1, "async": 2}
@@ -38,8 +42,23 @@ class Worker:
         self._attempts: dict[Attempt, asyncio.Task[None]] = {}
         self._busy: Counter[str] = Counter()
         self._news = asyncio.Event()
-        self._stopping = asyncio.Event()
-        self.registered = False
+        self._stopping, self._hurrying = asyncio.Event(), asyncio.Event()
+        pulse = Pulse(self.name, settings.redis, settings.beat_seconds, settings.lease_seconds)
+        self._beats = Beats(pulse, self._heard)
+        self._registering: asyncio.Task[None] | None = None
+        self._registered, self._turned = False, time.monotonic()
+
+    def trouble(self) -> str:
+        """Why it is not ready, in words; empty when it is. Callable from any thread."""
+        if self._stopping.is_set():
+            return "it is stopping"
+        if not self._registered:
+            return "it is not registered"
+        if self._beats.silence > self._settings.lease_seconds:
+            return f"its last beat was answered {self._beats.silence:.0f} s ago"
+        if (still := time.monotonic() - self._turned) > self._settings.lease_seconds:
+            return f"its loop has stood still for {still:.0f} s"
+        return ""
 
     def announce(self, manifest: str) -> None:
         """Set the manifest with which it registers, as JSON text."""
@@ -51,20 +70,24 @@ class Worker:
         return self._settings.lease_seconds
 
     def stop(self) -> None:
-        """Take no more; running tasks have `drain_seconds` to end."""
+        """Take no more; running tasks have `drain_seconds` to end. The second time: they have none."""
+        if self._stopping.is_set():
+            self._hurrying.set()
         self._stopping.set()
         self._news.set()
 
     async def run(self) -> None:
         """Work until `stop`."""
         await self._register()
+        self._beats.start()
         loops = [
             asyncio.ensure_future(work)
-            for work in (self._watching(), self._listening(), self._beating(), self._taking())
+            for work in (self._watching(), self._listening(), self._taking(), self._turning())
         ]
         await self._stopping.wait()
         await self._drain()
-        await stop(loops)
+        await stop([*loops, *filter(None, [self._registering])])
+        await asyncio.to_thread(self._beats.close)
         with contextlib.suppress(Unavailable):
             await self._queue.unregister(self.name)
 
@@ -72,7 +95,7 @@ class Worker:
         while True:
             try:
                 await self._queue.register(self.name, self.expiry, self._manifest, self._slots)
-                self.registered = True
+                self._registered = True
                 return
             except Unavailable as error:
                 log.warning("cannot register yet: %s", error)
@@ -82,12 +105,17 @@ class Worker:
         running = list(self._attempts.values())
         if running:
             log.info("waiting for %d tasks to end", len(running))
-            await asyncio.wait(running, timeout=self._settings.drain_seconds)
-        for attempt in list(self._attempts):
-            attempt.cancel()
-            with contextlib.suppress(Unavailable):
-                await self._queue.give_back(attempt.right, "drain", spent=_DRAINED)
+            hurrying = asyncio.ensure_future(self._hurrying.wait())
+            ended = asyncio.ensure_future(asyncio.wait(running))
+            await asyncio.wait({ended, hurrying}, timeout=self._settings.drain_seconds, return_when=FIRST_COMPLETED)
+            await stop([ended, hurrying])
+        await asyncio.gather(*map(self._hand_back, list(self._attempts)))
         await stop(list(self._attempts.values()))
+
+    async def _hand_back(self, attempt: Attempt) -> None:
+        attempt.cancel()
+        with contextlib.suppress(Unavailable):
+            await self._queue.give_back(attempt.right, "drain", spent=_DRAINED)
 
     # Taking --------------------------------------------------------------------------------------------------------
 
@@ -119,6 +147,7 @@ class Worker:
         self._busy[taken.queue] += 1
         metrics.slots_busy.labels(taken.queue).set(self._busy[taken.queue])
         attempt = Attempt(taken, Right(taken.task, taken.attempt, nonce), self._eq)
+        self._beats.hold(attempt.right)
         self._attempts[attempt] = asyncio.create_task(self._attend(attempt), name=f"task {taken.task}")
 
     async def _attend(self, attempt: Attempt) -> None:
@@ -129,6 +158,7 @@ class Worker:
             with contextlib.suppress(Unavailable):
                 await self._queue.give_back(attempt.right, "crash", spent=_CRASHED)
         finally:
+            self._beats.drop(attempt.right)
             queue = attempt.taken.queue
             self._busy[queue] -= 1
             metrics.slots_busy.labels(queue).set(self._busy[queue])
@@ -137,23 +167,25 @@ class Worker:
 
     # Keeping in touch ----------------------------------------------------------------------------------------------
 
-    async def _beating(self) -> None:
+    def _heard(self, known: bool, lost: Sequence[Right]) -> None:
+        for attempt in [attempt for attempt in self._attempts if attempt.right in lost]:
+            log.warning("lost the right to a task", extra={"task": attempt.taken.task})
+            attempt.cancel()
+        if not known and self._registering is None and not self._stopping.is_set():
+            log.warning("Redis does not know this worker: registering again")
+            self._registered = False
+            self._registering = asyncio.create_task(self._register_again())
+
+    async def _register_again(self) -> None:
+        await self._register()
+        self._registering = None
+        self._news.set()
+
+    async def _turning(self) -> None:
+        """Show that the loop goes round: what blocks it shows as trouble."""
         while True:
-            await asyncio.sleep(self._settings.beat_seconds)
-            attempts = list(self._attempts)
-            rights = [attempt.right for attempt in attempts]
-            try:
-                known, lost = await self._queue.beat(self.name, self._settings.lease_seconds, self.expiry, rights)
-            except Unavailable as error:
-                log.warning("a beat was lost: %s", error)
-                continue
-            for attempt in attempts:
-                if attempt.right.task in lost:
-                    attempt.cancel()
-            if not known:
-                log.warning("Redis does not know this worker: registering again")
-                await self._register()
-                self._news.set()
+            self._turned = time.monotonic()
+            await asyncio.sleep(_TURN_SECONDS)
 
     async def _watching(self) -> None:
         async def watch() -> None:

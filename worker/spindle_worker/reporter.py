@@ -5,22 +5,19 @@ answers are also how a running node learns that its task is no longer wanted.
 """
 
 import asyncio
-import base64
-import io
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from spindle_common.problems import Unavailable
 from spindle_common.queue import Queue, Right, compact
+from spindle_worker.previews import preview_data
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.02
-PREVIEW_BYTES = 32 * 1024
-_PREVIEW_SIDE = 512
 
 
 class Reporter:
@@ -40,6 +37,10 @@ class Reporter:
         """Take a picture; callable from any thread."""
         self._loop.call_soon_threadsafe(self._put, path, "node.preview", picture)
 
+    def encoded(self, path: str, preview: dict[str, Any]) -> None:
+        """Take a preview that was encoded elsewhere."""
+        self._put(path, "node.preview", preview)
+
     def _put(self, path: str, kind: str, what: Any) -> None:
         self._newest[path, kind] = what
         if self._task is None or self._task.done():
@@ -53,7 +54,7 @@ class Reporter:
             await asyncio.sleep(_TICK_SECONDS)
 
     async def _send(self, path: str, kind: str, what: Any) -> None:
-        data = what if kind == "node.progress" else await asyncio.to_thread(preview_data, what)
+        data = what if isinstance(what, dict) else await asyncio.to_thread(preview_data, what)
         try:
             answer = await self._queue.tick(self._right, path, kind, compact(data), keep=kind == "node.progress")
         except Unavailable as error:
@@ -66,16 +67,3 @@ class Reporter:
         """Publish what waits; the attempt is over."""
         if self._task is not None:
             await self._task
-
-
-def preview_data(picture: "Picture") -> dict[str, Any]:
-    """Encode a preview: a JPEG of at most 32 KiB, as base64, with its size in pixels."""
-    small = picture.convert("RGB")
-    small.thumbnail((_PREVIEW_SIDE, _PREVIEW_SIDE))
-    for quality in (85, 70, 50, 30, 10):
-        buffer = io.BytesIO()
-        small.save(buffer, "JPEG", quality=quality)
-        if buffer.tell() <= PREVIEW_BYTES:
-            break
-    text = base64.b64encode(buffer.getvalue()).decode()
-    return {"media_type": "image/jpeg", "width": small.width, "height": small.height, "base64": text}

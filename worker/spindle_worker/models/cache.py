@@ -63,13 +63,17 @@ class _Slot:
 
 @dataclass(frozen=True)
 class CacheOptions:
-    """Where models go and how much they may take: `budget_bytes` for all together."""
+    """Where models go and how much they may take: `budget_bytes` for all together.
+
+    `room(bytes)` asks whether this cache may hold so much in all, where it shares the budget with other processes.
+    """
 
     budget_bytes: int
     device: str = "auto"
     dtype: str = "auto"
     threads: int = 1
     listener: Listener | None = field(default=None, compare=False)
+    room: Callable[[int], bool] | None = field(default=None, compare=False)
 
 
 class ModelCache:
@@ -178,6 +182,8 @@ class ModelCache:
 
     def _estimate(self, entry: Entry) -> int:
         unet = LAYOUTS.get(entry.contents.pipeline, "pipeline") != "pipeline"
+        if not self.options.budget_bytes:
+            raise ModelRefused('Models are for the gpu slot of this worker: the node type needs queue="gpu"')
         size = entry.contents.size(resolve_dtype(self.options.dtype, self.device, unet=unet).itemsize)
         if size > self.options.budget_bytes:
             need, have = size / 2**30, self.options.budget_bytes / 2**30
@@ -213,12 +219,31 @@ class ModelCache:
                 break
             held -= self._slots[key].size
             self._evict(key)
+        return self._granted(size)
+
+    def _granted(self, more: int) -> bool:
+        """Whether the other processes leave room too; they need not, as long as we hold models that nobody uses."""
+        if self.options.room is None:
+            return True
+        while not self.options.room(self._held() + more):
+            idle = next((key for key, slot in self._slots.items() if not slot.pins), None)
+            if idle is None:
+                return False
+            self._evict(idle)
         return True
+
+    def _held(self) -> int:
+        return sum(slot.size for slot in self._slots.values())
+
+    def _say_held(self) -> None:
+        if self.options.room is not None:
+            self.options.room(self._held())
 
     def _evict_idle(self) -> None:
         with self._changed:
             for key in [key for key, slot in self._slots.items() if not slot.pins]:
                 self._evict(key)
+            self._say_held()
 
     def _evict(self, key: Key) -> None:
         del self._slots[key]
@@ -240,12 +265,14 @@ class ModelCache:
                 slot.problem = error
                 slot.pins -= 1
                 self._slots.pop(key, None)
+                self._say_held()
                 self._changed.notify_all()
             self._tell(CacheEvent("failed", key[0], time.monotonic() - started))
             raise
         with self._changed:
             slot.model, slot.size = model, model.size
             self.counts.loads += 1
+            self._say_held()
             self._changed.notify_all()
         took = time.monotonic() - started
         log.info("model %s loaded in %.1f s, %.1f MiB", entry.name, took, model.size / 2**20)
