@@ -98,6 +98,16 @@ class Swept(NamedTuple):
     controls: list[str]
 
 
+class Left(NamedTuple):
+    """What Redis has of a run; `stays`: it has not been told to forget it."""
+
+    run: str
+    status: str | None
+    owner: str
+    epoch: int
+    stays: bool
+
+
 class DeadLetter(NamedTuple):
     """A task that used up its budget."""
 
@@ -281,6 +291,14 @@ class Queue:
         """Have the watchers of a run look again at what is known of it: it ended without an event."""
         message = compact({"type": "gap", "node": "", "attempt": 0, "at": 0, "data": {}})
         await away(self.client.publish(keys.live(run), message))
+
+    async def look(self, runs: Sequence[str]) -> list[Left]:
+        """What Redis has of each of these runs."""
+        rows = await self._step("look", *runs)
+        return [
+            Left(run, status, owner, int(epoch), bool(stays))
+            for run, (status, owner, epoch, stays) in zip(runs, rows, strict=True)
+        ]
 
     async def runs_with_ledgers(self, cursor: int) -> tuple[int, list[str]]:
         """Return runs with a ledger, events or tasks: a page of keys, and where the next begins (0: the end)."""

@@ -727,6 +727,17 @@ function ops.tidy()
   return 'ok'
 end
 
+-- runs -> for each {status or false, owner, epoch, 1 if it has no time to live}
+function ops.look()
+  local found = {}
+  for i = 2, #ARGV do
+    local key = P .. 'run:' .. ARGV[i]
+    local r = call('HMGET', key, 'status', 'owner', 'epoch')
+    found[#found + 1] = {r[1], r[2] or '', r[3] or 0, call('PTTL', key) == -1 and 1 or 0}
+  end
+  return found
+end
+
 -- run: its hash is gone (lost, or never written) -> 1 if anything was left of it
 function ops.clear()
   local run = ARGV[2]

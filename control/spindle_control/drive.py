@@ -17,7 +17,7 @@ from typing import Any
 from spindle_common.graph import Board, walk
 from spindle_common.problems import StateLost, Unavailable
 from spindle_common.queue import Queue, compact
-from spindle_common.remains import remains_of
+from spindle_common.remains import Remains, remains_of
 from spindle_common.stopping import stop
 from spindle_common.values import Outcome, Scope, resolve_outputs
 from spindle_control import metrics
@@ -164,9 +164,9 @@ class Drive:
 
     def _answer(self, walking: "asyncio.Future[None]") -> str | None:
         """What ended the walk early, if anything: a script's answer, or `stop`."""
+        error = None if walking.cancelled() else walking.exception()
         if self._interrupted.done():
             return self._interrupted.result()
-        error = walking.exception()
         if error is None:
             return None
         if isinstance(error, Fenced):
@@ -212,13 +212,9 @@ async def archive(parts: Parts, row: RunRow, epoch: int | None, ending: Ending |
     Without `ending` the end is read from the run's hash: someone else fixed it, or nothing is left (`state-lost`).
     """
     found = await remains_of(parts.queue.client, row.id, _EVENTS_AT_ONCE)
-    if found.status is None:
-        ending = Ending("failed", problem=StateLost("Redis no longer holds what was in flight").problem())
-    elif ending is None and found.status not in ENDED:
-        return  # it was brought back meanwhile
-    elif ending is None:
-        data = json.loads(found.ending or "{}")
-        ending = Ending(found.status, data.get("outputs", {}), data.get("problem"))
+    ending = ending or await _found_ending(parts, row, found)
+    if ending is None:
+        return
     ms = found.ended_at or int(time.time() * 1000)
     first = await parts.store.end_run(
         row.id,
@@ -239,3 +235,15 @@ async def archive(parts: Parts, row: RunRow, epoch: int | None, ending: Ending |
         await parts.queue.nudge(row.id)
     metrics.runs.labels(ending.status).inc()
     metrics.run_seconds.labels(ending.status).observe(max(0, ms - row.created_at) / 1000)
+
+
+async def _found_ending(parts: Parts, row: RunRow, found: Remains) -> Ending | None:
+    """How a run ended by what Redis has of it; None if it has not ended after all."""
+    if found.status is None:
+        if (await parts.store.run(row.id)).status == "paused":
+            return None  # nothing is lost: it was parked, and word of that came late
+        return Ending("failed", problem=StateLost("Redis no longer holds what was in flight").problem())
+    if found.status not in ENDED:
+        return None  # it was brought back meanwhile
+    data = json.loads(found.ending or "{}")
+    return Ending(found.status, data.get("outputs", {}), data.get("problem"))

@@ -3,8 +3,7 @@
     driven runs      gone from Redis -> `state-lost`; paused -> parked; still for a while -> their tasks audited;
                      with none under way -> told what their ledgers say: a wake was lost
     open rows        running without a live driver -> adopted; queued but not in line -> put in line again, or parked
-    keys             what is left of a run without a hash, of one parked by a driver that died, or of one that was
-                     never accepted -> removed
+    keys             of runs that nobody looks after any more -> `strays`
     workers          slots counted anew, consumers of dead workers removed
 
 Rows and keys are read a page a round, so that a round costs the same however many there are.
@@ -13,19 +12,18 @@ Rows and keys are read a page a round, so that a round costs the same however ma
 import time
 from typing import TYPE_CHECKING
 
-from spindle_common.problems import NotFound
 from spindle_control import metrics
 from spindle_control.drive import Drive, Parts
 from spindle_control.opening import open_run, park_run
 from spindle_control.planner import Planner
-from spindle_control.store import ENDED, OpenRun
+from spindle_control.store import OpenRun
+from spindle_control.strays import Strays
 
 if TYPE_CHECKING:
     from spindle_control.driver import Driver
 
 _STILL_SECONDS = 5.0
 _ROWS = 1000
-_ACCEPT_SECONDS = 30.0
 
 
 class Reconciler:
@@ -33,7 +31,8 @@ class Reconciler:
 
     def __init__(self, driver: "Driver", parts: Parts, planner: Planner) -> None:
         self._driver, self._parts, self._planner = driver, parts, planner
-        self._row, self._key = "", 0
+        self._row = ""
+        self._strays = Strays(driver, parts)
         self._idle: dict[str, float] = {}
         self.lag = 0.0
 
@@ -49,7 +48,7 @@ class Reconciler:
         self.lag = await self._parts.queue.unread(self._driver.owner, self._driver.read_until)
         live = await self._parts.queue.live_controls()
         await self._rows(live)
-        await self._keys(live)
+        await self._strays.page(live)
         await self._parts.queue.tidy()
 
     async def _driven(self) -> None:
@@ -105,26 +104,3 @@ class Reconciler:
             metrics.mended.labels("run").inc()
             weight = self._parts.settings.weight_of(whole.tenant)
             await open_run(self._parts.queue, whole, self._planner.accept(whole.workflow).planned, weight)
-
-    async def _keys(self, live: set[str]) -> None:
-        queue = self._parts.queue
-        self._key, runs = await queue.runs_with_ledgers(self._key)
-        unsure: list[str] = []
-        for run in runs:
-            status, owner, epoch = await queue.run_fields(run, "status", "owner", "epoch")
-            if status is None:
-                metrics.mended.labels("key").inc(await queue.clear(run))
-            elif status == "parking" and owner not in live:
-                await self._forget_parked(run, int(epoch or 0))
-            elif status not in ENDED and not self._driver.holds(run):
-                unsure.append(run)
-        for run in await self._parts.store.unknown(unsure):  # its submission was cut off before its row was written
-            metrics.mended.labels("key").inc(await queue.abandon(run, _ACCEPT_SECONDS))
-
-    async def _forget_parked(self, run: str, epoch: int) -> None:
-        try:
-            row = await self._parts.store.run(run)
-        except NotFound:
-            return
-        if row.status == "paused" and row.epoch == epoch:
-            await self._parts.queue.parked(run, epoch)
