@@ -417,12 +417,12 @@ class Queue:
     async def dead_letters(self, before: str = "+", limit: int = 100) -> list[DeadLetter]:
         """Tasks that used up their budget, newest first."""
         rows = await away(self.client.xrevrange(keys.DEAD, max=before, count=limit))
-        return [DeadLetter(str(entry), fields) for entry, fields in rows or ()]
+        return [_letter(entry, fields) for entry, fields in rows or ()]
 
     async def dead_letter(self, letter: str) -> DeadLetter | None:
         """One of them."""
         rows = await away(self.client.xrange(keys.DEAD, min=letter, max=letter))
-        return DeadLetter(str(rows[0][0]), rows[0][1]) if rows else None
+        return _letter(*rows[0]) if rows else None
 
     async def bury(self, letter: str) -> None:
         """Forget a dead letter."""
@@ -436,6 +436,12 @@ class Queue:
         """How many runs wait for a driver, and how many of them are this tenant's."""
         every, own = await self._step("waiting_count", tenant)
         return every, own
+
+
+def _letter(entry: str, fields: Mapping[str, str]) -> DeadLetter:
+    """Letters of the version before had neither run, tenant, paths nor history."""
+    missing = {"run": fields["task"].partition("/")[0], "tenant": "default", "paths": "[]", "history": "[]"}
+    return DeadLetter(str(entry), {**missing, **fields})
 
 
 class DriveReader:
