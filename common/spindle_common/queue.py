@@ -457,14 +457,16 @@ class DriveReader:
         return self._last
 
     async def read(self) -> list[Wake]:
-        """Block for at most five seconds; what was read before is deleted. Raises Unavailable."""
+        """Block for at most five seconds; what was read before is deleted. Raises Unavailable, ValueError, KeyError.
+
+        After an error the ledgers have to be read: entries may be gone.
+        """
         reply = await away(self._client.xread({self._key: self._last}, count=1000, block=BLOCK_MS))
         rows = reply[self._key][0] if reply else []
-        wakes = [_wake(entry, fields) for entry, fields in rows]
-        if wakes:
-            self._last = wakes[-1].id
-            await away(self._client.xtrim(self._key, minid=self._last))
-        return wakes
+        if rows:
+            self._last = rows[-1][0]
+            await away(self._client.xtrim(self._key, minid=self._last, approximate=False))
+        return [_wake(entry, fields) for entry, fields in rows]
 
     async def close(self) -> None:
         """Close the connection."""

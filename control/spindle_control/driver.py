@@ -264,10 +264,13 @@ class Driver:
                         if drive := self._drives.get(wake.run):
                             drive.wake(wake.outcomes, wake.news)
                     self._rounds["wake"] = time.monotonic()
+                    continue
                 except Unavailable as error:
                     log.warning("wake: %s", error)
-                    await asyncio.sleep(_AWAY_SECONDS)
-                    await self._rescan(list(self._drives.items()))
+                except Exception:  # an entry that we cannot read must not stop all the others
+                    log.exception("wake failed")
+                await asyncio.sleep(_AWAY_SECONDS)
+                await self._rescan(list(self._drives.items()))
         finally:
             await self._reader.close()
 

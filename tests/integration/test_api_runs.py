@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from spindle_common import keys
+from spindle_common.queue import connect
 from spindle_control.api_keys import ApiKeys
 from support.control import API, Control
 from support.documents import noop, sleeper
+from support.redis_server import RedisServer
 
 RUNS = f"{API}/runs"
 Json = dict[str, Any]
@@ -171,3 +174,12 @@ async def test_many_runs_at_once_all_end(staffed: Control) -> None:
     made = await asyncio.gather(*(submit(staffed, noop()) for _ in range(20)))
     done = await asyncio.gather(*(ended(staffed, run["id"]) for run in made))
     assert {run["status"] for run in done} == {"completed"}
+
+
+async def test_an_unreadable_wake_does_not_stop_the_others(staffed: Control, redis_server: RedisServer) -> None:
+    client = connect(redis_server.url)
+    await client.xadd(keys.drive(staffed.services.driver.owner), {"run": "x", "outcomes": "{"})
+    run = (await staffed.http.post(RUNS, json={"workflow": noop()})).json()["id"]
+    done = await ended(staffed, run)
+    assert done["status"] == "completed"
+    await client.aclose()
