@@ -30,7 +30,7 @@ from spindle_control.store import ENDED, RunRow, Store
 
 log = logging.getLogger(__name__)
 _AWAY_SECONDS = 1.0
-_EVENTS_AT_ONCE = 10_000
+_EVENTS_AT_MOST = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ async def archive(parts: Parts, row: RunRow, epoch: int | None, ending: Ending |
 
     Without `ending` the end is read from the run's hash: someone else fixed it, or nothing is left (`state-lost`).
     """
-    found = await remains_of(parts.queue.client, row.id, _EVENTS_AT_ONCE)
+    found = await remains_of(parts.queue.client, row.id, _EVENTS_AT_MOST)
     ending = ending or await _found_ending(parts, row, found)
     if ending is None:
         return
