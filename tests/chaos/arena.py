@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import redis as sync_redis
 
 from spindle_common.queue import connect
@@ -158,6 +159,14 @@ class Arena:
         for process in [*self.workers, *(control.process for control in self.controls)]:
             if process.alive:
                 process.signal(signal.SIGCONT)
+
+    def cancel_all(self) -> None:
+        """Cancel what a failed test left open, so that the next one finds free slots."""
+        with httpx.Client(base_url=self.urls[0], timeout=30) as http:
+            for status in ("queued", "running"):
+                while found := http.get("/api/v1/runs", params={"status": status, "limit": 500}).json().get("runs"):
+                    for run in found:
+                        http.post(f"/api/v1/runs/{run['id']}:cancel")
 
     def close(self) -> None:
         """End everything."""

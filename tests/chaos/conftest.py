@@ -33,3 +33,4 @@ def arena(shared_arena: Arena) -> Iterator[Arena]:
     shared_arena.fill(controls=2, workers=2)
     yield shared_arena
     shared_arena.heal()
+    shared_arena.cancel_all()

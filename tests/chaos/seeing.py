@@ -50,12 +50,14 @@ async def worker_with(arena: Arena, task: str) -> Process:
 
 async def at_rest(arena: Arena) -> list[str]:
     """Leaks, once what ended had its time to go. Refused submissions have a minute, for which only the mix waits."""
-    for _ in range(60):
-        if not (found := await leftovers(arena, set())):
-            return []
-        await asyncio.sleep(0.25)
     async with httpx.AsyncClient(timeout=30) as http:
-        return [leak for leak in found if not await _refused(http, arena.urls[0], leak)]
+        for _ in range(60):
+            seen = await leftovers(arena, set())
+            found = [leak for leak in seen if not await _refused(http, arena.urls[0], leak)]
+            if not found:
+                break
+            await asyncio.sleep(0.25)
+    return found
 
 
 async def _refused(http: httpx.AsyncClient, url: str, leak: str) -> bool:

@@ -17,7 +17,7 @@ from chaos.shapes import workflow
 from chaos.watchers import Stuck
 from spindle_control.client import Client
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 FULL = bool(os.environ.get("SPINDLE_CHAOS_FULL"))
 SOCKETS = 1000 if FULL else 150
 RUNS = 10_000 if FULL else 600

@@ -15,7 +15,7 @@ from chaos.shapes import workflow
 from spindle_common import keys
 from spindle_control.client import Client
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 async def test_a_killed_workers_node_starts_again_within_lease_and_two_seconds(arena: Arena) -> None:

@@ -2,7 +2,8 @@
 
 Each message is one event as JSON. Durable ones carry an id, two integers joined by a dash; the last one seen is the
 cursor from which a new connection goes on, so each comes once and in order. `bye` from the server (it drains, or we
-were too slow) says the same: go on from there. The feed ends with the run's own last event.
+were too slow) says the same: go on from there. The feed ends with the run's own last event,
+or with a gap that shows that the run has ended.
 """
 
 import asyncio
@@ -51,7 +52,7 @@ async def follow(feed: Feed, after: str | None) -> AsyncIterator[Json]:
                         continue
                     cursor = event.get("id", cursor)
                     yield event
-                    if event["type"] in TERMINAL:
+                    if event["type"] in TERMINAL or _tells_of_end(event):
                         return
             if silent and await feed.has_ended():  # the cursor was at the end already
                 return
@@ -83,6 +84,12 @@ def _raise_refusal(closed: ConnectionClosed) -> None:
     if closed.rcvd and 4400 <= closed.rcvd.code < 4500:
         title = closed.rcvd.reason or "The server refused"
         raise SpindleProblem({"type": "about:blank", "title": title, "status": closed.rcvd.code - 4000}) from None
+
+
+def _tells_of_end(event: Json) -> bool:
+    """Whether it is a gap whose snapshot shows an ended run: every connection would begin with the same one."""
+    snapshot = event["data"].get("snapshot", {}) if event["type"] == "gap" else {}
+    return f"run.{snapshot.get('status')}" in TERMINAL
 
 
 def _is_news(event: Json, cursor: str | None) -> bool:
