@@ -10,7 +10,7 @@ from support.redis_server import RedisServer
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--protocol-seed", type=int, help="replay one seed of tests/protocol")
-    parser.addoption("--protocol-seeds", type=int, default=40, help="how many seeds tests/protocol runs")
+    parser.addoption("--protocol-seeds", type=int, default=16, help="how many seeds tests/protocol runs")
 
 
 @pytest.fixture(scope="session")

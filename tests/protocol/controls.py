@@ -9,6 +9,7 @@ import random
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from protocol.database import ENDED, Database, Row, TaskPlan, database
@@ -23,6 +24,7 @@ CRASH_BUDGET = 3
 ACCEPT = 20.0
 CLOSED = (*ENDED, "skipped")
 Outcome = dict[str, Any]
+Requests = deque[tuple[str, Row]]
 
 
 @dataclass
@@ -49,7 +51,7 @@ class Drive:
 class Control:
     """One process; `requests`: what people ask of whichever control comes first."""
 
-    def __init__(self, world: World, db: Database, requests: deque[tuple[str, Row]], name: str, rng: random.Random) -> None:
+    def __init__(self, world: World, db: Database, requests: Requests, name: str, rng: random.Random) -> None:
         self._queue, self._db, self._requests = world.queue(), db, requests
         self._name, self._rng, self._room = name, rng, rng.randint(0, 3)
         self._drives: dict[str, Drive] = {}
@@ -153,11 +155,8 @@ class Control:
             await self._bring_back(await patiently(lambda: database(self._db.get, row.run)))
 
     async def _bring_back(self, row: Row) -> None:
-        here = {"owner": self._name, "epoch": row.epoch}
-        last = row.parked or ""
-        restored = await patiently(
-            lambda: self._queue.restore(row.run, **here, fields=row.fields, last_event=last, ledger=row.nodes)
-        )
+        restore = partial(self._queue.restore, row.run, owner=self._name, epoch=row.epoch, fields=row.fields)
+        restored = await patiently(lambda: restore(last_event=row.parked or "", ledger=row.nodes))
         if restored == "exists":
             await patiently(lambda: self._queue.own(row.run, self._name, row.epoch))
         await patiently(lambda: database(self._db.resumed, row.run, row.epoch))
@@ -194,8 +193,8 @@ class Control:
 
     async def _rescan(self) -> None:
         for run, drive in list(self._drives.items()):
-            drive.wake(await patiently(lambda run=run: self._queue.ledger(run)), None)
-            (status,) = await patiently(lambda run=run: self._queue.run_fields(run, "status"))
+            drive.wake(await patiently(partial(self._queue.ledger, run)), None)
+            (status,) = await patiently(partial(self._queue.run_fields, run, "status"))
             if status not in (None, "parking"):
                 drive.wake({}, "resumed" if status == "running" else status)
 
@@ -297,7 +296,8 @@ class Control:
             await self._adopt(row)
         elif row.status == "queued":
             answer = await self._queue.enqueue(row.run)
-            if answer == "missing":
+            if answer == "missing" and await database(self._db.renew, row.run, row.epoch + 1):
+                row.epoch += 1
                 await self._open(row)
             elif answer == "parking":  # whoever parked it died over it
                 await self._park(row.run, row.epoch)
@@ -312,5 +312,7 @@ class Control:
                 await self._queue.abandon(run, ACCEPT)
             elif row.status in ENDED:
                 await self._queue.archive(run, 0.0)
+            elif status == "queued" and row.status == "paused":  # opened again by one who did not see it parked
+                await self._queue.abandon(run, 0.0)
             elif status == "parking" and owner not in live and row.status == "paused":
                 await self._queue.parked(run, int(epoch or 0))

@@ -90,7 +90,8 @@ class Crowd:
         self.world.faults = NONE
         for _ in range(PEACE):
             self._populate(2, 1)
-            if not self._requests and all(row.status in ENDED for row in self.db.rows.values()):
+            asked = any(kind == "submit" for kind, _ in self._requests)
+            if not asked and all(row.status in ENDED for row in self.db.rows.values()):
                 return
             if self.world.rng.random() < 0.01:
                 self._requests.extend(("resume", row) for row in self.db.rows.values() if row.status not in ENDED)
@@ -107,7 +108,7 @@ class Crowd:
         await self._until_empty()
         self.world.clock.ms += 60_000
         self.world.spawn("control", self._control)
-        for _ in range(150):
+        for _ in range(100):
             await self.world.step()
         self._stop(self.world.processes[0])
         await self._until_empty()

@@ -80,6 +80,14 @@ class Database:
         row.owner, row.epoch, row.status = owner, epoch, "running"
         return True
 
+    def renew(self, run: str, epoch: int) -> bool:
+        """Raise the epoch of a run that waits, so that nobody parks what is opened again."""
+        row = self.rows[run]
+        if row.status != "queued" or row.epoch >= epoch:
+            return False
+        row.epoch = epoch
+        return True
+
     def end(self, run: str, epoch: int | None, status: str, nodes: dict[str, Any], events: list[Any]) -> bool:
         """Record an end, once."""
         row = self.rows[run]
@@ -94,6 +102,8 @@ class Database:
         row = self.rows[run]
         if row.status in ENDED or row.epoch != epoch:
             return False
+        if row.status == "paused":  # kept before; what Redis holds by now may be less
+            return True
         row.status, row.nodes, row.parked = "paused", nodes, events[-1][0]
         row.events += [each for each in events if each not in row.events]
         return True
@@ -115,12 +125,12 @@ def random_tasks(rng: random.Random) -> tuple[TaskPlan, ...]:
     tasks: list[TaskPlan] = []
     before: list[str] = []
     shared = rng.random() < 0.3
-    for index in range(rng.randint(1, 4)):
-        name = "abcd"[index]
+    for index in range(rng.randint(1, 5)):
+        name = "abcde"[index]
         nodes = [f"{name}{i}" for i in range(rng.randint(1, 2))]
         if shared and index < 2:
             nodes.insert(0, "t")
-        needs = tuple(path for path in before if path != "t" and rng.random() < 0.4)
+        needs = tuple(path for path in before if path != "t" and rng.random() < 0.25)
         patience = rng.choice((0.0, 0.0, 0.0, 6.0))
         tasks.append(TaskPlan(name, rng.choice(QUEUES), tuple(nodes), needs, patience))
         before += nodes

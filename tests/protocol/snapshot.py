@@ -18,7 +18,7 @@ for _, key in ipairs(redis.call('KEYS', 'spindle:*')) do
   elseif kind == 'set' then value = redis.call('SMEMBERS', key)
   elseif kind == 'stream' then
     value = redis.call('XRANGE', key, '-', '+')
-    if string.find(key, 'spindle:drive:', 1, true) == 1 then more = {redis.call('PTTL', key)} end
+    if string.find(key, 'spindle:drive:', 1, true) == 1 then more = {redis.call('PTTL', key) > 0 and 1 or 0} end
     if string.find(key, 'spindle:queue:', 1, true) == 1 and #redis.call('XINFO', 'GROUPS', key) > 0 then
       for _, p in ipairs(redis.call('XPENDING', key, 'workers', '-', '+', 1000)) do more[#more + 1] = {p[1], p[2]} end
       for _, c in ipairs(redis.call('XINFO', 'CONSUMERS', key, 'workers')) do more[#more + 1] = {'', c[2]} end

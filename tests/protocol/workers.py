@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from protocol.database import QUEUES
@@ -39,7 +40,8 @@ class Worker:
     def __init__(self, world: World, name: str, rng: random.Random, script: str | None = None) -> None:
         self._queue: Queue = world.queue(script)
         self._world, self._name, self._rng = world, name, rng
-        self._slots = {queue: rng.randint(1, 2) for queue in QUEUES if rng.random() < 0.8} or {"cpu": 1}
+        self._slots = {queue: rng.choice((1, 1, 2)) for queue in QUEUES if rng.random() < 0.6} or {"cpu": 1}
+        self._old = script is not None
         self._held: list[Held] = []
         self._nonces = 0
         self.stopping = False
@@ -59,7 +61,7 @@ class Worker:
 
     async def _turn(self) -> None:
         draw = self._rng.random()
-        if self._held and draw < 0.6:
+        if self._held and draw < 0.4:
             await self._work(self._rng.choice(self._held))
         elif draw < 0.75 and not self.stopping and self._free():
             await self._take()
@@ -89,8 +91,7 @@ class Worker:
 
     async def _drain(self) -> None:
         for held in self._held:
-            right = held.right
-            await patiently(lambda right=right: self._queue.give_back(right, "drain", spent=SPENT))
+            await patiently(partial(self._queue.give_back, held.right, "drain", spent=SPENT))
         self._held.clear()
 
     # One task ------------------------------------------------------------------------------------------------------
@@ -99,7 +100,7 @@ class Worker:
         draw, right, path = self._rng.random(), held.right, held.open[0]
         if draw < 0.12:
             await patiently(lambda: self._queue.tick(right, path, "node.progress", "{}", keep=True))
-        elif draw < 0.17:
+        elif draw < 0.17 and not self._old:  # what the version before did to a copy that had ended was wrong
             delay = self._rng.choice((0.0, 0.5, 2.0))
             await patiently(lambda: self._queue.give_back(right, "error", delay=delay, path=path))
             self._held.remove(held)

@@ -21,6 +21,8 @@ from support.virtual_time import NOW, Clock, settable
 
 LEASE, CONTROL_LEASE = 3.0, 2.0
 TRACE = 60
+FENCED = {"commit", "give_back", "dispatch", "settle", "finish", "park", "parked", "restore"}
+"""Before these a process stands still more often: they are what a zombie must not do."""
 
 
 class Violation(AssertionError):
@@ -41,7 +43,7 @@ class Faults:
     tempo: int = 120
 
 
-NONE = Faults(0, 0, 0, 0, 0, 0, 0, 100)
+NONE = Faults(0, 0, 0, 0, 0, 0, 0, 200)
 
 
 @dataclass
@@ -86,7 +88,9 @@ class Process:
 class World:
     """Processes, the server, the database, the clock; `look` sees every command that took effect."""
 
-    def __init__(self, client: Any, seed: int, look: Callable[[Command, Any, Snapshot], None], script: str = SCRIPT) -> None:
+    def __init__(
+        self, client: Any, seed: int, look: Callable[[Command, Any, Snapshot], None], script: str = SCRIPT
+    ) -> None:
         self.client, self.seed, self.look = client, seed, look
         self.rng = random.Random(seed)
         self.clock = Clock(client)
@@ -142,8 +146,8 @@ class World:
         process = self.rng.choice(awake)
         if self._chance(self.faults.kill):
             self.kill(process)
-        elif self._chance(self.faults.stall):
-            process.sleeps_until = self.clock.ms + self.rng.choice((1500, 4000, 12000))
+        elif self._chance(self.faults.stall * (10 if process.command.op in FENCED else 1)):
+            process.sleeps_until = self.clock.ms + self.rng.choice((1500, 4000, 6000, 12000))
             self.trace.append(f"        {process.name} stands still before {process.command}")
         else:
             await self._send(process)
