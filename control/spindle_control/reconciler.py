@@ -16,7 +16,7 @@ from spindle_control import metrics
 from spindle_control.drive import Drive, Parts
 from spindle_control.opening import open_run, park_run
 from spindle_control.planner import Planner
-from spindle_control.store import OpenRun
+from spindle_control.store import ENDED, OpenRun
 from spindle_control.strays import Strays
 
 if TYPE_CHECKING:
@@ -104,3 +104,5 @@ class Reconciler:
             metrics.mended.labels("run").inc()
             weight = self._parts.settings.weight_of(whole.tenant)
             await open_run(self._parts.queue, whole, self._planner.accept(whole.workflow).planned, weight)
+            if (await self._parts.store.run(row.id)).status in ("paused", *ENDED):  # meanwhile: what we opened is stale
+                await self._parts.queue.abandon(row.id, 0.0)

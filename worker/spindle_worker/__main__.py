@@ -28,6 +28,7 @@ from spindle_worker.health import Health
 from spindle_worker.loop import Worker
 from spindle_worker.models import CacheOptions, ModelCache, ModelLibrary, resolve_device
 from spindle_worker.node import NodeSpec
+from spindle_worker.patience import PatientStore
 from spindle_worker.provenance import Provenance
 from spindle_worker.secrets import Secrets
 from spindle_worker.settings import WorkerSettings
@@ -61,7 +62,8 @@ async def serve(settings: WorkerSettings) -> None:
     children = Children(_rearing(settings, device), _limits(settings, slots))
     queue = Queue(client)
     provenance = Provenance(queue, asyncio.get_running_loop())
-    equipment = Equipment(queue, store, specs, children, models, Secrets(settings.secrets_dir), provenance)
+    patient = PatientStore(store, settings.store_patience_seconds)
+    equipment = Equipment(queue, patient, specs, children, models, Secrets(settings.secrets_dir), provenance)
     worker = Worker(equipment, settings, slots)
     health = Health(settings.worker_host, settings.worker_port, worker.trouble, settings.metrics_key)
     url = settings.metrics_url or f"http://{_reachable(settings.worker_host)}:{health.port}/metrics"

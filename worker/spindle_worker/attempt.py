@@ -15,7 +15,6 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from spindle_common.artifacts import ArtifactStore
 from spindle_common.graph import Board, walk
 from spindle_common.problems import BadInput, Crashed, NodeFailed, SpindleError
 from spindle_common.queue import NodeEnd, Queue, Right, Taken, compact, outcome_text
@@ -30,6 +29,7 @@ from spindle_worker.context import Context, Sinks
 from spindle_worker.files import Files
 from spindle_worker.graphs import graph_of
 from spindle_worker.node import NodeSpec
+from spindle_worker.patience import Bytes
 from spindle_worker.reporter import Reporter
 from spindle_worker.spill import Spill
 
@@ -41,7 +41,7 @@ class Equipment:
     """What attempts of a worker share."""
 
     queue: Queue
-    artifacts: ArtifactStore
+    artifacts: Bytes
     specs: Mapping[str, NodeSpec]
     children: Children | None = None
     models: Any = None

@@ -9,18 +9,18 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-from spindle_common.artifacts import ArtifactStore
 from spindle_common.contracts import Artifact
 from spindle_worker import metrics
+from spindle_worker.patience import Bytes
 
-_READ_SECONDS = 300
+_READ_SECONDS = 3600  # patience ends before
 _FRESH_SECONDS = 300.0
 
 
 class Files:
     """Artifacts of one attempt; what it wrote itself is read back from memory."""
 
-    def __init__(self, store: ArtifactStore) -> None:
+    def __init__(self, store: Bytes) -> None:
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._written: dict[str, bytes] = {}

@@ -39,6 +39,9 @@ class WorkerSettings(CommonSettings):
     )
     test_nodes: bool = Field(False, description="Offer the test.* node types.")
     secrets_dir: Path | None = Field(None, description='Folder whose files answer {"$secret": name}.')
+    store_patience_seconds: float = Field(
+        300.0, ge=0, le=3000, description="How long a store that is away or full is waited for, its task kept."
+    )
     drain_seconds: float = Field(
         30.0, ge=0, description="On SIGTERM: time for running tasks to end; a second one cuts it short."
     )

@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from spindle_common.artifacts import ArtifactStore
 from spindle_common.queue import compact
 from spindle_common.values import Outcome
+from spindle_worker.patience import Bytes
 
 INLINE_BYTES = 64 * 1024
 MARK = "$spilled"
@@ -15,7 +15,7 @@ MARK = "$spilled"
 class Spill:
     """Stores and fetches spilled values."""
 
-    def __init__(self, store: ArtifactStore) -> None:
+    def __init__(self, store: Bytes) -> None:
         self._store = store
 
     async def store(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
