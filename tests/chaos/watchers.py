@@ -47,6 +47,9 @@ class Watcher:
                     leave_after = self._rng.choice((1, 2, 3, 5, 1000))
                     async for event in events:
                         gap = gap or event["type"] == "gap"
+                        if event["type"] == "bye":  # this control can't go on: resume elsewhere
+                            ended = "bye"
+                            break
                         if "id" in event:
                             seen.append([event["id"], event["type"], event.get("node"), event.get("attempt")])
                         if event["type"] in ENDS or len(seen) >= leave_after:
@@ -62,7 +65,7 @@ class Watcher:
                 cursor = seen[-1][0]
                 if seen[-1][1] in ENDS:
                     return
-            elif ended != "left" and await self._is_over(url, run):
+            elif ended not in ("left", "bye") and await self._is_over(url, run):
                 return  # its end was seen before, or its events were lost with Redis
             await asyncio.sleep(self._rng.uniform(0, 0.3) if ended == "left" else 0.5)
 
