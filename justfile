@@ -60,7 +60,7 @@ chaos seconds="60" seed="":
 
 # Each promise broken by itself, with the figures of the promise: 30 s away, 1,000 sockets, 10,000 runs.
 chaos-promises *args: system-packages
-    SPINDLE_CHAOS_FULL=1 python -m pytest tests/chaos -v "$@"
+    SPINDLE_CHAOS_FULL=1 python -m pytest tests/chaos -m "long or not long" -v "$@"
 
 # Figures as JSON, one file of tests/bench: ./dev bench orchestration
 bench name="orchestration" *args:

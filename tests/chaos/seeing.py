@@ -9,6 +9,7 @@ import httpx
 
 from chaos.arena import Arena
 from chaos.evidence import leftovers
+from chaos.shapes import workflow
 from spindle_common import keys
 from spindle_control.client import Client
 from support.cluster import Process
@@ -19,6 +20,14 @@ Json = dict[str, Any]
 def work(seconds: float, *parents: str, **more: Any) -> Json:
     inputs = {f"in{n}": {"$from": f"{parent}.value"} for n, parent in enumerate(parents)}
     return {"type": "chaos.work@1", "inputs": {"seconds": seconds, "value": 1} | inputs, **more}
+
+
+async def warmed(arena: Arena) -> None:
+    """Have every process do once what it imports more for: graphs of several tasks, and of several nodes in a task."""
+    document = workflow({"a": work(0), "b": work(0), "c": work(0, "a", "b"), "d": work(0.2, "c"), "e": work(0, "d")})
+    for url in arena.urls:
+        async with Client(url, patience=60) as client:
+            await asyncio.gather(*(client.run_and_wait(document) for _ in range(8)))
 
 
 async def until_running(client: Client, run: str, node: str) -> None:

@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 
 from chaos.arena import Arena
-from chaos.seeing import at_rest, until_running, work
+from chaos.seeing import at_rest, until_running, warmed, work
 from chaos.shapes import workflow
 from spindle_control.client import Client
 
@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 async def test_a_locked_database_is_waited_for(arena: Arena) -> None:
+    await warmed(arena)
     database = sqlite3.connect(arena.folder / "spindle.db", timeout=30, isolation_level=None)
     async with Client(arena.urls[0], patience=60) as client:
         runs = [(await client.submit(workflow({"a": work(0.5), "b": work(0, "a")})))["id"] for _ in range(10)]

@@ -12,12 +12,12 @@ import psutil
 import pytest
 
 from chaos.arena import Arena
-from chaos.seeing import Json, at_rest, page, until_running, work
+from chaos.seeing import Json, at_rest, page, until_running, warmed, work
 from chaos.shapes import workflow
 from chaos.watchers import Stuck
 from spindle_control.client import Client
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 FULL = bool(os.environ.get("SPINDLE_CHAOS_FULL"))
 SOCKETS = 1000 if FULL else 150
 RUNS = 10_000 if FULL else 600
@@ -46,6 +46,7 @@ async def test_stuck_sockets_cost_a_bounded_piece_of_memory(arena: Arena) -> Non
         nodes[f"n{number}"] = work(0.05, f"n{number - 1}")
         nodes[f"n{number}"]["inputs"]["value"] = {"$from": "inputs.large"}
     document = workflow(nodes) | {"inputs": {"large": {"type": "string", "default": "x" * 50_000}}}
+    await warmed(arena)
     url = arena.urls[0]
     async with Client(url) as client:
         run = (await client.submit(document))["id"]

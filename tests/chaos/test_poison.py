@@ -138,7 +138,7 @@ async def test_a_crash_is_counted_and_leaves_other_attempts_alone(cluster: Clust
     assert process.alive
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_memory_beyond_its_bound_is_a_problem_of_the_node(cluster: Cluster, queue: Queue) -> None:
     await worker(cluster, queue, SPINDLE_CHILD_MEMORY=str(900 * 2**20))
     await offer(queue, "hog", "cpu", {"a": {"type": "test.hog@1", "inputs": {"mebibytes": 1500, "seconds": 60}}})
@@ -147,7 +147,7 @@ async def test_memory_beyond_its_bound_is_a_problem_of_the_node(cluster: Cluster
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("hold", [False, True])
+@pytest.mark.parametrize("hold", [False, pytest.param(True, marks=pytest.mark.long)])
 async def test_an_endless_loop_is_cancelled_within_two_seconds(cluster: Cluster, queue: Queue, hold: bool) -> None:
     process = await worker(cluster, queue)
     task = await offer(queue, "spin", "cpu", {"a": {"type": "test.spin@1", "inputs": {"hold": hold}}})
@@ -162,7 +162,7 @@ async def test_an_endless_loop_is_cancelled_within_two_seconds(cluster: Cluster,
     assert (await ends(queue, "after"))["a"]["status"] == "completed"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_bounds_of_time(cluster: Cluster, queue: Queue) -> None:
     await worker(cluster, queue)
     talk = {"type": "test.work@1", "inputs": {"seconds": 1.5}, "idle": 0.8}
@@ -182,7 +182,7 @@ async def test_bounds_of_time(cluster: Cluster, queue: Queue) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("threads", ["1", "2"])
+@pytest.mark.parametrize("threads", ["1", pytest.param("2", marks=pytest.mark.long)])
 async def test_nothing_outlives_a_killed_worker(cluster: Cluster, queue: Queue, threads: str) -> None:
     process = await worker(cluster, queue, SPINDLE_THREADS=threads)
     for number, hold in enumerate([True, False]):
@@ -195,7 +195,7 @@ async def test_nothing_outlives_a_killed_worker(cluster: Cluster, queue: Queue, 
     assert await until(lambda: not living(everyone), 5) < 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_a_worker_told_to_stop_hands_back_and_leaves_no_process(cluster: Cluster, queue: Queue) -> None:
     process = await worker(cluster, queue, SPINDLE_DRAIN_SECONDS="1")
     task = await offer(queue, "spin", "cpu", {"a": {"type": "test.spin@1"}})
@@ -209,7 +209,7 @@ async def test_a_worker_told_to_stop_hands_back_and_leaves_no_process(cluster: C
     assert (fields["state"], fields["drain"], fields.get("crash")) == ("ready", "1", None)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_a_second_signal_ends_a_worker_at_once(cluster: Cluster, queue: Queue) -> None:
     process = await worker(cluster, queue)
     tasks = [
@@ -240,7 +240,7 @@ async def test_a_node_that_blocks_the_event_loop_keeps_its_lease(cluster: Cluste
     assert (ledger["a"]["status"], ledger["a"]["attempt"]) == ("completed", 1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_a_stopped_worker_loses_its_lease_and_its_commits_are_refused(cluster: Cluster, queue: Queue) -> None:
     first = await worker(cluster, queue)
     task = await offer(queue, "zombie", "async", {"a": {"type": "test.sleep@1", "inputs": {"seconds": 1.0}}})
@@ -257,7 +257,7 @@ async def test_a_stopped_worker_loses_its_lease_and_its_commits_are_refused(clus
     assert (await queue.ledger("zombie")) == ledger, "nothing of the zombie is seen"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_a_worker_that_cannot_beat_for_a_lease_gives_up_by_itself(cluster: Cluster, queue: Queue) -> None:
     process = await worker(cluster, queue)
     task = await offer(queue, "cut", "cpu", {"a": {"type": "test.spin@1"}})
