@@ -40,6 +40,10 @@ class TaskNode(BaseModel):
     backoff: Annotated[
         float, Field(description="Seconds before the second attempt.")
     ] = 1.0
+    cache: Annotated[
+        bool,
+        Field(description="Whether an earlier result of the same inputs may be used."),
+    ] = True
 
 
 class Outcome(BaseModel):

@@ -50,6 +50,7 @@ class CheckedNode:
     queue_timeout: float | None = None
     max_attempts: int = 1
     backoff: float = 1.0
+    cache: bool = True
 
 
 @dataclass(frozen=True)

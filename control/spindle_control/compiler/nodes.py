@@ -61,6 +61,7 @@ class NodeCheck:
             queue_timeout=self._timeout("queue"),
             max_attempts=retry.get("max_attempts", 1),
             backoff=parse_duration(retry["backoff"]) if "backoff" in retry else 1.0,
+            cache=self._node.get("cache", True),
         )
 
     def _timeout(self, kind: str, usual: float | None = None) -> float | None:

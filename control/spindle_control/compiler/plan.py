@@ -159,6 +159,7 @@ def _body(node: CheckedNode, pins: Mapping[str, Any]) -> dict[str, Any]:
         "idle": node.idle,
         "max_attempts": node.max_attempts if node.max_attempts != 1 else None,
         "backoff": node.backoff if node.backoff != 1.0 else None,
+        "cache": None if node.cache else False,
     }
     return {"type": node.type.name} | {key: value for key, value in said.items() if value not in (None, [], {})}
 
