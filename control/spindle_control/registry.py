@@ -35,6 +35,7 @@ class Registry:
         self._types: dict[str, NodeType] = {}
         self._refused: dict[str, list[str]] = {}
         self._live: dict[str, tuple[str, Manifest]] = {}
+        self._marks: dict[str, str] = {}
         self._catalog = Catalog({}, {}, frozenset(), {}, None)
         self.generation = 0
         self._depths: list[Json] = []
@@ -69,30 +70,38 @@ class Registry:
         names = [str(name) for name in await away(client.zrange(keys.WORKERS, 0, -1))]
         since = {name: await away(client.hget(keys.worker(name), "since")) for name in names}
         current = {name: mark for name, mark in since.items() if mark}
-        if current == {name: mark for name, (mark, _) in self._live.items()}:
+        if current == self._marks:
             return
+        await self._admit(await self._manifests(current))
+        self._marks = current
+
+    async def _manifests(self, marks: Mapping[str, str]) -> dict[str, tuple[str, Manifest]]:
         live = {}
-        for name, mark in current.items():
-            text = await away(client.hget(keys.worker(name), "manifest"))
+        for name, mark in marks.items():
+            text = await away(self._queue.client.hget(keys.worker(name), "manifest"))
             try:
                 live[name] = (mark, Manifest.model_validate_json(text or "{}"))
             except ValidationError as error:  # one worker's nonsense must not keep control from starting
                 log.error("worker %s announces no manifest: %d mistakes", name, error.error_count())
-        self._live = live
-        await self._admit()
-        self._rebuild()
+        return live
 
-    async def _admit(self) -> None:
-        """Keep new node types in the database; note those that contradict what is known."""
-        self._refused = {}
-        for name, (_, manifest) in self._live.items():
+    async def _admit(self, live: dict[str, tuple[str, Manifest]]) -> None:
+        """Keep new node types in the database; note those that contradict what is known.
+
+        Workers and their types show together, once the database has them: who sees a worker may submit for it, and
+        what the database refused to take is tried again.
+        """
+        types, contradictions = dict(self._types), {}
+        for name, (_, manifest) in live.items():
             described = [t.model_dump(mode="json", by_alias=True, exclude={"queue"}) for t in manifest.node_types]
             if refused := await self._store.save_node_types(described):
                 log.error("worker %s announces other schemas for %s", name, ", ".join(refused))
-                self._refused[name] = refused
+                contradictions[name] = refused
             for node_type in manifest.node_types:
                 if node_type.type not in refused:
-                    self._types[node_type.type] = node_type
+                    types[node_type.type] = node_type
+        self._live, self._types, self._refused = live, types, contradictions
+        self._rebuild()
 
     def _rebuild(self) -> None:
         queues: dict[str, set[str]] = {name: set() for name in self._types}
