@@ -101,13 +101,21 @@ def _read_marker(value: dict[str, Any], marked: list[str], pointer: str, report:
 
 
 def _read_from(text: Any, pointer: str, report: Report, found: Found) -> None:
-    match = _REFERENCE.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
+    reference = read_reference(text, pointer)
+    if reference is None:
         hint = 'write "node.port", or "inputs.name"'
         report.add(pointer, "bad-reference", f"{shown(text)} is no reference", hint)
-        return
+    else:
+        found.references.append(reference)
+
+
+def read_reference(text: Any, pointer: str) -> Reference | None:
+    """Read "node.port", perhaps with a path into its value; None if it is no reference."""
+    match = _REFERENCE.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        return None
     owner, name, deeper = match.groups()
-    found.references.append(Reference(owner, name, tuple(deeper.split(".")[1:]) if deeper else (), pointer))
+    return Reference(owner, name, tuple(deeper.split(".")[1:]) if deeper else (), pointer)
 
 
 def _read_expression(text: Any, pointer: str, report: Report, found: Found) -> None:

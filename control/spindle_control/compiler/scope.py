@@ -1,7 +1,6 @@
 """What a reference may see: the nodes by id with their types, and the run's inputs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from spindle_common.expressions import Expression
@@ -10,19 +9,10 @@ from spindle_control.compiler.checked import InputPort
 from spindle_control.compiler.references import NothingThere, Reference, follow
 from spindle_control.compiler.report import Report
 from spindle_control.compiler.schemas import Validator, compiled
-from spindle_control.compiler.types import clash, describe
+from spindle_control.compiler.shapes import Shape
+from spindle_control.compiler.types import clash
 
-
-@dataclass(frozen=True)
-class Shape:
-    """What a reference gives: a value of some type, or a kind of handle; `source` names it in messages."""
-
-    source: str
-    schema: Any = field(default_factory=dict)
-    handle: str | None = None
-
-    def __str__(self) -> str:
-        return f"a handle ({self.handle})" if self.handle else describe(self.schema)
+__all__ = ["Scope", "Shape"]
 
 
 class Scope:

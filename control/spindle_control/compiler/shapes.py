@@ -1,0 +1,230 @@
+"""The type of a value as it stands in a document, references and all, as far as it is known before a run.
+
+    schema_of({"tags": ["a", {"$from": "say.text"}]}, shape_at).schema
+    {"type": "object", "required": ["tags"], "properties": {"tags": {"type": "array", "items": {"anyOf": …}, …}}, …}
+
+A reference gives the very schema of what it refers to; literals become constants; what is too deep, too large or
+unknown becomes `{}`. Such types are made of other nodes' types, so an unbounded one would double from node to node.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from spindle_control.compiler.references import NothingThere, Reference, follow, marker_of, read_reference
+from spindle_control.compiler.report import below
+from spindle_control.compiler.schemas import subschemas, type_name
+from spindle_control.compiler.types import describe
+
+MAX_PARTS = 256
+"""Schemas in the type of a value that is put together; a reference alone may give a larger one."""
+MAX_DEPTH = 12
+MAX_BRANCHES = 8
+_MAX_VALUES = 16
+_MAX_TEXT = 200
+_NAMES = re.compile(r"\s*[A-Za-z_]\w*(\.[A-Za-z_]\w*)+\s*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a reference gives: a value of some type, or a kind of handle; `source` names it in messages."""
+
+    source: str
+    schema: Any = field(default_factory=dict)
+    handle: str | None = None
+
+    def __str__(self) -> str:
+        return f"a handle ({self.handle})" if self.handle else describe(self.schema)
+
+
+@dataclass
+class Budget:
+    """How many values may yet be looked at, about 4 µs each; one may serve several calls."""
+
+    values: int = 1000
+
+
+ShapeAt = Callable[[Reference], Shape | None]
+
+
+def schema_of(value: Any, shape_at: ShapeAt, pointer: str = "", budget: Budget | None = None) -> Shape:
+    """Return the type of a value, `{}` where nothing is known.
+
+    `shape_at` says what a reference gives, None if that is not known: `Scope.shape` does, and what it then notes of
+    a reference is what it noted when the same reference was checked, if `pointer` is that of the value. A handle
+    anywhere in the value is told as the shape's `handle`.
+    """
+    return _Reading(shape_at, budget or Budget()).shape(value, pointer, 0)
+
+
+class _Reading:
+    """One value being read, with a bound on what is made of it."""
+
+    def __init__(self, shape_at: ShapeAt, budget: Budget) -> None:
+        self._shape_at, self._budget = shape_at, budget
+        self._left = MAX_PARTS
+
+    def shape(self, value: Any, pointer: str, depth: int) -> Shape:
+        if not self._may_read(depth):
+            return Shape("a value")
+        marker = marker_of(value)
+        if marker is not None:
+            return self._marked(marker, value[marker], f"{pointer}/{marker}", depth)
+        if isinstance(value, list):
+            return self._list(value, pointer, depth)
+        if isinstance(value, dict):
+            return self._object(value, pointer, depth)
+        return Shape("a literal", _constant(value))
+
+    def _may_read(self, depth: int) -> bool:
+        self._budget.values -= 1
+        return depth <= MAX_DEPTH and self._budget.values >= 0
+
+    def _marked(self, marker: str, inner: Any, pointer: str, depth: int) -> Shape:
+        if marker == "$from":
+            return self._reference(read_reference(inner, pointer))
+        if marker == "$expr":
+            return self._expression(inner, pointer)
+        if marker == "$secret":
+            return Shape("$secret", {"type": "string"})
+        if marker == "$literal":
+            return Shape("a literal", self._literal(inner, depth))
+        if not isinstance(inner, list):
+            return Shape(marker)
+        shapes = [self.shape(one, f"{pointer}/{at}", depth + 1) for at, one in enumerate(inner)]
+        if marker == "$first":
+            return shapes[0] if len(shapes) == 1 else self._with(marker, self._any_of(shapes), shapes)
+        return self._with(marker, {"type": "array", "items": self._any_of(shapes), "maxItems": len(shapes)}, shapes)
+
+    def _reference(self, reference: Reference | None) -> Shape:
+        shape = None if reference is None else self._shape_at(reference)
+        return Shape("a value") if shape is None else shape
+
+    def _expression(self, text: Any, pointer: str) -> Shape:
+        """An expression that is a reference and nothing more gives what that gives."""
+        alone = isinstance(text, str) and _NAMES.fullmatch(text)
+        whole = read_reference(text.strip(), pointer) if alone else None
+        root = self._reference(None if whole is None else whole._replace(deeper=()))
+        if whole is None or root.handle:
+            return Shape("$expr")
+        try:
+            return Shape(whole.text, follow(root.schema, whole.deeper))
+        except NothingThere:
+            return Shape("$expr")
+
+    def _list(self, items: list[Any], pointer: str, depth: int) -> Shape:
+        if _are_plain(items):
+            return Shape("a list", _plain_list(items))
+        if len(items) > self._budget.values:
+            return Shape("a list", _list_of({}, len(items)))
+        shapes = [self.shape(item, f"{pointer}/{at}", depth + 1) for at, item in enumerate(items)]
+        return self._with("a list", _list_of(self._any_of(shapes), len(items)), shapes)
+
+    def _object(self, value: dict[str, Any], pointer: str, depth: int) -> Shape:
+        shapes = {name: self.shape(item, below(pointer, name), depth + 1) for name, item in value.items()}
+        properties = {name: self._bounded(shape.schema) for name, shape in shapes.items()}
+        return self._with("an object", _object_of(properties), shapes.values())
+
+    def _literal(self, value: Any, depth: int) -> Any:
+        if not self._may_read(depth):
+            return {}
+        if isinstance(value, list):
+            if _are_plain(value):
+                return _plain_list(value)
+            if len(value) > self._budget.values:
+                return _list_of({}, len(value))
+            return _list_of(union([self._literal(item, depth + 1) for item in value]), len(value))
+        if isinstance(value, dict):
+            return _object_of({name: self._literal(item, depth + 1) for name, item in value.items()})
+        return _constant(value)
+
+    @staticmethod
+    def _with(source: str, schema: Any, parts: Iterable[Shape]) -> Shape:
+        """Name the first handle among the parts, if there is one."""
+        held = next((part for part in parts if part.handle), None)
+        return Shape(source, schema) if held is None else held
+
+    def _any_of(self, shapes: Sequence[Shape]) -> Any:
+        # Most lists hold what one port gives over and over: each schema is looked at once.
+        distinct = {id(shape.schema): shape.schema for shape in shapes}
+        return union([self._bounded(schema) for schema in distinct.values()])
+
+    def _bounded(self, schema: Any) -> Any:
+        """Take a schema into another one, unless there is too much of it."""
+        if _is_constant(schema):
+            return schema
+        self._left -= _parts(schema, self._left)
+        return schema if self._left >= 0 else {}
+
+
+def union(schemas: Sequence[Any]) -> Any:
+    """Return the type of what is any of these; constants are put together."""
+    constants = [schema for schema in schemas if _is_constant(schema)]
+    branches: dict[str, Any] = {}
+    for schema in [_one_of(constants), *schemas] if constants else schemas:
+        if not isinstance(schema, dict) or not schema:
+            return {}
+        if len(constants) < 2 or not _is_constant(schema):
+            branches.setdefault(json.dumps(schema, sort_keys=True), schema)
+        if len(branches) > MAX_BRANCHES:
+            return {}
+    found = list(branches.values())
+    return found[0] if len(found) == 1 else {"anyOf": found} if found else {}
+
+
+def _is_constant(schema: Any) -> bool:
+    return isinstance(schema, dict) and schema.keys() == {"type", "const"}
+
+
+def _one_of(constants: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the type of some constants: their values where they are few, else what they have in common."""
+    if len(constants) == 1:
+        return constants[0]
+    values = {(schema["type"], schema["const"]): schema["const"] for schema in constants}
+    kinds = sorted({schema["type"] for schema in constants})
+    return {"type": kinds} | ({"enum": list(values.values())} if len(values) <= _MAX_VALUES else {})
+
+
+def _constant(value: Any) -> dict[str, Any]:
+    if isinstance(value, str) and len(value) > _MAX_TEXT:
+        return {"type": "string", "minLength": len(value), "maxLength": len(value)}
+    return {"type": type_name(value), "const": value}
+
+
+def _are_plain(items: list[Any]) -> bool:
+    return not {type(item) for item in items} & {dict, list}
+
+
+def _plain_list(items: list[Any]) -> dict[str, Any]:
+    """Return the type of a list of plain values, each of them looked at once however often it stands there."""
+    distinct = {(type(item), item): item for item in items}
+    if len(distinct) <= _MAX_VALUES:
+        return _list_of(union([_constant(item) for item in distinct.values()]), len(items))
+    return _list_of({"type": sorted({type_name(item) for item in items})}, len(items))
+
+
+def _list_of(items: Any, size: int) -> dict[str, Any]:
+    sizes = {"minItems": size, "maxItems": size}
+    return {"type": "array", **sizes} | ({"items": items} if size else {})
+
+
+def _object_of(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": sorted(properties),
+        "additionalProperties": False,
+    }
+
+
+def _parts(schema: Any, most: int) -> int:
+    """Count the schemas in a schema, up to one more than `most`."""
+    count, waiting = 0, [schema]
+    while waiting and count <= most:
+        part = waiting.pop()
+        count += 1
+        if isinstance(part, dict):
+            waiting.extend(inner for _, inner in subschemas(part))
+    return count
