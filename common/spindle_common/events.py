@@ -8,16 +8,20 @@ cursor, then follow by id; whenever the subscription was interrupted, range agai
 """
 
 import asyncio
-import contextlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from redis.asyncio.client import PubSub
+from redis.exceptions import ConnectionError as RedisConnectionError
+
 from spindle_common import keys
 from spindle_common.problems import Unavailable
 from spindle_common.queue import away, connect
+from spindle_common.stopping import stop
 
 Event = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -25,6 +29,7 @@ START = "0-0"
 RUN_ENDS = frozenset({"run.completed", "run.failed", "run.cancelled"})
 _RETRY_SECONDS = 0.5
 _CONFIRM_SECONDS = 20.0
+_READ_SECONDS = 5.0
 
 
 class Lagging(Exception):
@@ -110,85 +115,142 @@ class Subscription:
         self._hub.forget(self)
 
 
+class _Line(PubSub):
+    """One connection that subscribes; once it is lost it is never made again, so that no loss can pass unnoticed."""
+
+    async def on_connect(self, connection: object) -> None:
+        """Refuse what redis-py would do by itself: it is called only when a connection is made anew."""
+        raise RedisConnectionError("the subscribing connection was lost")
+
+
 class Hub:
-    """The one subscribing connection of a process, shared by all its watchers."""
+    """The one subscribing connection of a process, shared by all its watchers.
+
+    `run` alone sends on the connection, and one task of its own reads: watchers only say what they want (`_changed`).
+    Whatever goes wrong ends the connection; the next one subscribes to all that is watched, and every watcher is told
+    to range again: when the old one is lost, so that it learns where Redis is away, and when the new one counts.
+    """
 
     def __init__(self, url: str) -> None:
         self._client = connect(url, blocking=True)
-        self._pubsub = self._client.pubsub(ignore_subscribe_messages=False)
         self._watchers: dict[str, set[Subscription]] = {}
-        self._confirmed: dict[str, asyncio.Event] = {}
-        self._wanted = asyncio.Event()
-        self._sending = asyncio.Lock()
+        self._confirmed: dict[str, asyncio.Future[None]] = {}
+        self._interrupted: set[str] = set()
+        self._changed = asyncio.Event()
+        self._doubted = False
 
     async def open(self, run: str, room: int = 256) -> Subscription:
         """Subscribe to a run; returns once Redis has confirmed it, so that a range after it misses nothing."""
         subscription = Subscription(self, run, room)
-        first = run not in self._watchers
         self._watchers.setdefault(run, set()).add(subscription)
-        confirmed = self._confirmed.setdefault(run, asyncio.Event())
+        confirmed = self._confirmed.setdefault(run, asyncio.get_running_loop().create_future())
+        self._changed.set()
         try:
-            if first:
-                async with self._sending:  # several first commands at once would each open a connection
-                    await away(self._pubsub.subscribe(keys.live(run)))
-                self._wanted.set()
             async with asyncio.timeout(_CONFIRM_SECONDS):
-                await confirmed.wait()
-        except (TimeoutError, Unavailable):
+                await asyncio.shield(confirmed)
+        except BaseException as error:
             self.forget(subscription)
+            if not isinstance(error, TimeoutError):
+                raise
+            self._doubted = True
+            self._changed.set()
             raise Unavailable("Redis does not confirm a subscription", retry_after=2.0) from None
         return subscription
 
     def forget(self, subscription: Subscription) -> None:
         """Drop a watcher; the last one of a run ends its subscription at Redis."""
-        watchers = self._watchers.get(subscription.run)
-        if watchers is None:
-            return
+        watchers = self._watchers.get(subscription.run, set())
         watchers.discard(subscription)
-        if not watchers:
-            del self._watchers[subscription.run]
-            self._confirmed.pop(subscription.run, None)
-            task = asyncio.ensure_future(self._unsubscribe(subscription.run))
-            task.add_done_callback(lambda done: done.exception())
-
-    async def _unsubscribe(self, run: str) -> None:
-        with contextlib.suppress(Unavailable):
-            async with self._sending:
-                if run not in self._watchers:
-                    await away(self._pubsub.unsubscribe(keys.live(run)))
+        if not watchers and self._watchers.pop(subscription.run, None) is not None:
+            self._confirmed.pop(subscription.run).cancel()
+            self._interrupted.discard(subscription.run)
+            self._changed.set()
 
     async def run(self) -> None:
         """Deliver messages until cancelled; after an interruption subscribe anew and tell every watcher."""
         while True:
-            await self._wanted.wait()
-            self._wanted.clear()
+            await self._changed.wait()
             try:
-                await self._deliver()
-            except Unavailable as error:
-                log.warning("lost the subscribing connection: %s", error)
-                await asyncio.sleep(_RETRY_SECONDS)
-                self._wanted.set()
-                self._interrupted()
+                await self._connected()
+            except Exception as error:  # redis-py raises what it likes when a connection dies under two tasks
+                log.warning("lost the subscribing connection: %s", error or type(error).__name__)
+            self._lost()
+            await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _deliver(self) -> None:
-        while self._pubsub.subscribed:
-            message = await away(self._pubsub.get_message(timeout=5.0))
+    async def _connected(self) -> None:
+        """Subscribe to what is watched and read, until the connection fails."""
+        line = _Line(self._client.connection_pool)
+        asked: dict[str, asyncio.Future[None]] = {}
+        due: Counter[str] = Counter()
+        reading: asyncio.Future[None] | None = None
+        try:
+            while not self._doubted and not (reading and reading.done()):
+                self._changed.clear()
+                await self._ask(line, asked, due)
+                if reading is None:
+                    reading = asyncio.ensure_future(self._read(line, due))
+                    reading.add_done_callback(lambda _: self._changed.set())
+                await self._changed.wait()
+            if reading is not None and reading.done():
+                reading.result()
+            raise Unavailable("Redis does not confirm a subscription")
+        finally:
+            self._doubted = False
+            await stop([reading] if reading else [])
+            await line.aclose()  # type: ignore[no-untyped-call]
+
+    async def _ask(self, line: _Line, asked: dict[str, "asyncio.Future[None]"], due: "Counter[str]") -> None:
+        """Subscribe to what is newly watched, unsubscribe from what nobody watches any more."""
+        gone = [run for run in asked if run not in self._confirmed]
+        new = {run: future for run, future in self._confirmed.items() if asked.get(run) is not future}
+        for run in gone:
+            del asked[run]
+        asked |= new
+        due.update(new)
+        if gone:
+            await away(line.unsubscribe(*map(keys.live, gone)))
+        if new:
+            await away(line.subscribe(*map(keys.live, new)))
+
+    async def _read(self, line: _Line, due: "Counter[str]") -> None:
+        while True:
+            message = await away(line.get_message(timeout=_READ_SECONDS))
             if message is None:
                 continue
             run = message["channel"].rpartition(":")[2]
-            if message["type"] == "subscribe" and run in self._confirmed:
-                self._confirmed[run].set()
+            if message["type"] == "subscribe":
+                due[run] -= 1
+                if not due[run]:
+                    self._confirm(run)
             elif message["type"] == "message" and run in self._watchers:
                 event = from_live(run, message["data"])
                 for watcher in self._watchers[run]:
                     watcher.put(event)
 
-    def _interrupted(self) -> None:
-        for watchers in self._watchers.values():
-            for watcher in watchers:
-                watcher.put(Interrupted())
+    def _confirm(self, run: str) -> None:
+        if run in self._interrupted:
+            self._interrupted.discard(run)
+            self._interrupt(run)
+        if run in self._confirmed and not self._confirmed[run].done():
+            self._confirmed[run].set_result(None)
+
+    def _lost(self) -> None:
+        """Refuse who waits for a confirmation; tell those who follow, now and when their subscription counts again."""
+        for run, confirmed in list(self._confirmed.items()):
+            if confirmed.done():
+                self._interrupted.add(run)
+                self._interrupt(run)
+            else:
+                confirmed.set_exception(Unavailable("Redis confirmed no subscription", retry_after=2.0))
+                confirmed.exception()
+            self._confirmed[run] = asyncio.get_running_loop().create_future()
+        if self._watchers:
+            self._changed.set()
+
+    def _interrupt(self, run: str) -> None:
+        for watcher in self._watchers.get(run, ()):
+            watcher.put(Interrupted())
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._pubsub.aclose()  # type: ignore[no-untyped-call]
         await self._client.aclose()

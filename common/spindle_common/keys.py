@@ -23,6 +23,11 @@
 | collecting, collected | strings | the garbage collection that goes on, when the last one ended |
 | condemned | hash | digest that a collection is about to delete -> that collection |
 | deleting, spared | sorted sets | digest -> since when it is deleted, until when nobody may: someone puts its bytes |
+| cache:{tenant}:{type}:{key} | string | a completed node's outcome, for an hour; the object store has it for longer |
+| flight:{name} | hash | who computes what is not in the cache: task, attempt, since |
+| waiters:{name} | sorted set | tasks that wait for a flight -> milliseconds since when |
+| flights:{run}/{name} | hash | node path -> what becomes an entry once it is committed |
+| cache_counts:{tenant} | hash | hits, misses |
 | counters | hash | fences refused, leases lapsed |
 """
 
@@ -83,6 +88,16 @@ def queue(name: str) -> str:
 def worker(worker_id: str) -> str:
     """Hash of a worker's manifest."""
     return f"{PREFIX}worker:{worker_id}"
+
+
+def cache(tenant: str, name: str) -> str:
+    """An entry of the content cache; its name is `{type}:{key}`."""
+    return f"{PREFIX}cache:{tenant}:{name}"
+
+
+def cache_counts(tenant: str) -> str:
+    """Hash of a tenant's hits and misses."""
+    return f"{PREFIX}cache_counts:{tenant}"
 
 
 def drive(owner: str) -> str:

@@ -4,7 +4,7 @@
       InvalidRequest 400        the request cannot be read
         InvalidWorkflow 422     the document breaks rules; `errors` lists every mistake
         InvalidInputs 422       a run's inputs do not fit the workflow
-      Unauthorized 401, Forbidden 403, NotFound 404, Conflict 409
+      Unauthorized 401, Forbidden 403, NotFound 404, Conflict 409, PreconditionFailed 412
       TooLarge 413, UnsupportedMediaType 415, RangeNotSatisfiable 416, TooManyRequests 429
       Unavailable 503           a part that we need is away; try again
       NodeFailed 500            a node's own failure
@@ -105,6 +105,12 @@ class Conflict(SpindleError):
     """The thing is in a state that forbids this."""
 
     code, title, status = "conflict", "The state of the thing forbids this", 409
+
+
+class PreconditionFailed(SpindleError):
+    """If-Match or If-None-Match does not hold."""
+
+    code, title, status = "precondition-failed", "The thing is no longer what the request says it is", 412
 
 
 class TooLarge(SpindleError):

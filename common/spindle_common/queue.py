@@ -372,6 +372,11 @@ class Queue:
         rows = await away(self.client.hgetall(keys.ledger(run)))
         return {path: json.loads(text) for path, text in rows.items()}
 
+    async def nodes(self, run: str, paths: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Outcomes of some paths, of those that have one."""
+        rows = await away(self.client.hmget(keys.ledger(run), list(paths)))
+        return {path: json.loads(text) for path, text in zip(paths, rows, strict=True) if text}
+
     async def ticks(self, run: str) -> dict[str, Any]:
         """Last progress by path."""
         rows = await away(self.client.hgetall(keys.ticks(run)))

@@ -90,6 +90,7 @@ end
 -- task's no tenant and no patience. Its workers still go on so, hence we look each time. The keys have other names now,
 -- since an old script would take tenants for tasks.
 local offer
+local landed, leave_flights, unwait, look_again  -- of the content cache, see there
 local function adopt_old(queue)
   local old = P .. 'ready:' .. queue
   for _, task in ipairs(call('ZRANGE', old, 0, -1)) do
@@ -230,7 +231,9 @@ local function end_task(run, name)
   leave_stream(t[2], t[3])
   local sets = {'leases', 'timers', 'patience', 'ready:' .. t[2], 'lane:' .. t[2] .. ':' .. (t[4] or '')}
   for _, set in ipairs(sets) do call('ZREM', P .. set, task) end
+  unwait(task, key)
   call('DEL', key)
+  leave_flights(task)
   return t[2]
 end
 
@@ -452,13 +455,14 @@ function ops.commit()
   for i = 6, #ARGV, 3 do
     if not pardon(ARGV[i + 1]) then return 'deleting' end
   end
-  local ms, kept = now(), {}
+  local ms, kept, flies = now(), {}, call('EXISTS', P .. 'flights:' .. task) == 1
   for i = 6, #ARGV, 3 do
     if ARGV[i + 1] == '' then
       start_node(t.run, ARGV[i], attempt, ms)
     else
       local text = end_node(t.run, ARGV[i], attempt, ARGV[i + 1], ARGV[i + 2], ms)
       if text then kept[#kept + 1] = '"' .. ARGV[i] .. '":' .. text end
+      if flies then landed(task, ARGV[i], ARGV[i + 1]) end
     end
   end
   if #kept > 0 then
@@ -469,6 +473,7 @@ function ops.commit()
     call('ZREM', P .. 'leases', task)
     leave_stream(t.queue, t.entry)
     pump(t.queue)
+    if flies then leave_flights(task) end
   end
   return 'ok'
 end
@@ -491,6 +496,7 @@ local function give_up(task, key, problem, letter)
   end
   wake(t[1], call('HGET', P .. 'run:' .. t[1], 'owner'), 'outcomes', '{' .. table.concat(kept, ',') .. '}')
   pump(t[2])
+  leave_flights(task)
 end
 
 -- Ends an attempt that did not end its task: its lease and stream entry go, its running nodes are queued again.
@@ -508,6 +514,7 @@ local function end_attempt(task, key, cause)
       emit(t[1], 'node.retrying', path, t[4], '{"cause":"' .. cause .. '","worker":' .. cjson.encode(t[6] or '') .. '}')
     end
   end
+  leave_flights(task)
   return t[1], t[2]
 end
 
@@ -789,7 +796,7 @@ function ops.sweep()
   for _, task in ipairs(timers) do
     call('ZREM', P .. 'timers', task)
     local key = P .. 'task:' .. task
-    if call('HGET', key, 'state') == 'waiting' then pump(offer(task, key)) end
+    if call('HGET', key, 'state') == 'waiting' and not look_again(task, key, ms) then pump(offer(task, key)) end
   end
   for _, task in ipairs(due('patience', ms, most)) do expire(task, ARGV[4]) end
   local lapsed = due('leases', ms, most)
@@ -904,14 +911,17 @@ function ops.condemn()
 end
 
 -- digest -> 1: its bytes may be put now, and stay for ten minutes at least; 0: they are being deleted, ask again
-function ops.spare()
-  if being_deleted(ARGV[2]) then return 0 end
-  local ms = now()
-  call('HDEL', P .. 'condemned', ARGV[2])
+local function spare(digest, ms)
+  if being_deleted(digest) then return 0 end
+  call('HDEL', P .. 'condemned', digest)
   call('ZREMRANGEBYSCORE', P .. 'spared', '-inf', ms)
-  call('ZADD', P .. 'spared', ms + SPARE_MS, ARGV[2])
+  call('ZADD', P .. 'spared', ms + SPARE_MS, digest)
   call('PEXPIRE', P .. 'spared', SPARE_MS)
   return 1
+end
+
+function ops.spare()
+  return spare(ARGV[2], now())
 end
 
 -- collection, digest -> when its deletion began, or 0 if its bytes must stay: someone named or put them since. Nobody
@@ -929,6 +939,193 @@ end
 -- digest, when its deletion began
 function ops.deleted()
   if call('ZSCORE', P .. 'deleting', ARGV[2]) == ARGV[3] then call('ZREM', P .. 'deleting', ARGV[2]) end
+  return 'ok'
+end
+
+-- The content cache (design, section 8). A name is tenant:type:key. While a node is computed there is a `flight` under
+-- its name; its leader is a task in one attempt, or one that was roused for it and has yet to be taken. Who wants the
+-- same meanwhile is handed back and waits, holding nothing. Whether a leader lives is read off its task; timers only
+-- look again. `flights:{task}` holds what becomes an entry once it is committed: path -> name.
+local ENTRY_MS, ENTRY_BYTES, FLIGHT_MS = 3600000, 16384, 86400000
+local ROUSED_MS, LOOK_AGAIN_MS = 10000, 5000
+
+local function leader_of(name, ms)
+  local f = call('HMGET', P .. 'flight:' .. name, 'task', 'attempt', 'since')
+  if not f[1] then return nil end
+  local t = call('HMGET', P .. 'task:' .. f[1], 'state', 'attempt', 'lease_until')
+  local runs = t[1] == 'running' and t[2] == f[2] and tonumber(t[3]) > ms
+  local comes = t[1] == 'ready' and t[2] + 1 == tonumber(f[2]) and f[3] + ROUSED_MS > ms
+  return (runs or comes) and f[1] or nil
+end
+
+local function lead(name, task, attempt, path, ms)
+  call('HSET', P .. 'flight:' .. name, 'task', task, 'attempt', attempt, 'since', ms)
+  call('PEXPIRE', P .. 'flight:' .. name, FLIGHT_MS)
+  call('HSET', P .. 'flights:' .. task, path, name)
+  call('PEXPIRE', P .. 'flights:' .. task, FLIGHT_MS)
+end
+
+function unwait(task, key)
+  local waits = call('HGET', key, 'waits')
+  if not waits then return end
+  for name in string.gmatch(waits, '[^\n]+') do call('ZREM', P .. 'waiters:' .. name, task) end
+  call('HDEL', key, 'waits')
+  call('ZREM', P .. 'timers', task)
+end
+
+-- Has a waiter look again, by way of its lane -> whether it may be taken now.
+local function rouse(task)
+  local key = P .. 'task:' .. task
+  local t = call('HMGET', key, 'state', 'run')
+  local status = t[2] and call('HGET', P .. 'run:' .. t[2], 'status')
+  if t[1] ~= 'waiting' or (status ~= 'running' and status ~= 'paused') then return false end
+  unwait(task, key)
+  pump(offer(task, key))
+  return call('HGET', key, 'state') == 'ready'
+end
+
+-- A leader goes without a result: the next one in line leads.
+local function release(name, task)
+  if call('HGET', P .. 'flight:' .. name, 'task') ~= task then return end
+  call('DEL', P .. 'flight:' .. name)
+  while true do
+    local popped = call('ZPOPMIN', P .. 'waiters:' .. name)
+    if #popped == 0 then return end
+    if rouse(popped[1]) then
+      return lead(name, popped[1], call('HGET', P .. 'task:' .. popped[1], 'attempt') + 1, '~' .. name, now())
+    end
+  end
+end
+
+function leave_flights(task)
+  local names = call('HVALS', P .. 'flights:' .. task)
+  if #names == 0 then return end
+  call('DEL', P .. 'flights:' .. task)
+  for _, name in ipairs(names) do release(name, task) end
+end
+
+-- A node of a task ended: what completed is kept and all who wait look again.
+function landed(task, path, outcome)
+  local name = call('HGET', P .. 'flights:' .. task, path)
+  if not name then return end
+  call('HDEL', P .. 'flights:' .. task, path)
+  if status_of(outcome) ~= 'completed' then return release(name, task) end
+  if #outcome <= ENTRY_BYTES then call('SET', P .. 'cache:' .. name, outcome, 'PX', ENTRY_MS) end
+  call('DEL', P .. 'flight:' .. name)
+  local waiters = call('ZRANGE', P .. 'waiters:' .. name, 0, -1)
+  call('DEL', P .. 'waiters:' .. name)
+  for _, waiter in ipairs(waiters) do rouse(waiter) end
+end
+
+-- A waiter's timer is due -> whether that was seen to: it waits on while all that it waits for are still computed.
+function look_again(task, key, ms)
+  local waits = call('HGET', key, 'waits')
+  if not waits then return false end
+  local still, orphans = true, {}
+  for name in string.gmatch(waits, '[^\n]+') do
+    if call('EXISTS', P .. 'cache:' .. name) == 1 then
+      still = false
+    elseif not leader_of(name, ms) then
+      orphans[#orphans + 1] = name
+    end
+  end
+  if still and #orphans == 0 then
+    call('ZADD', P .. 'timers', ms + LOOK_AGAIN_MS, task)
+  elseif rouse(task) then
+    for _, name in ipairs(orphans) do lead(name, task, call('HGET', key, 'attempt') + 1, '~' .. name, ms) end
+  elseif call('HGET', key, 'state') == 'waiting' then
+    call('ZADD', P .. 'timers', ms + LOOK_AGAIN_MS, task)
+  end
+  return true
+end
+
+local function spare_all(text, ms)
+  for digest in string.gmatch(text, 'sha256:%x+') do
+    if spare(digest, ms) == 0 then return false end
+  end
+  return true
+end
+
+local function count_looks(tenant, hits, misses)
+  if hits ~= 0 then call('HINCRBY', P .. 'cache_counts:' .. tenant, 'hits', hits) end
+  if misses ~= 0 then call('HINCRBY', P .. 'cache_counts:' .. tenant, 'misses', misses) end
+end
+
+-- task, attempt, nonce, then for each node: path, type:key, '1' if others shall wait for it -> {tenant, then for each:
+-- the outcome that is kept | 'lead' (compute it) | 'wait' (another does)} | why not
+function ops.cache_look()
+  local task = ARGV[2]
+  local t, why = fence(task, ARGV[3], ARGV[4])
+  if not t then return why end
+  local tenant, ms, hits, misses = call('HGET', P .. 'task:' .. task, 'tenant') or 'default', now(), 0, 0
+  local reply = {tenant}
+  for i = 5, #ARGV, 3 do
+    local name = tenant .. ':' .. ARGV[i + 1]
+    local kept = call('GET', P .. 'cache:' .. name)
+    local leader = ARGV[i + 2] == '1' and leader_of(name, ms)
+    if kept and spare_all(kept, ms) then
+      reply[#reply + 1], hits = kept, hits + 1
+    elseif leader and leader ~= task then
+      reply[#reply + 1] = 'wait'
+    elseif ARGV[i + 2] == '1' then
+      lead(name, task, ARGV[3], ARGV[i], ms)
+      reply[#reply + 1], misses = 'lead', misses + 1
+    else
+      call('HSET', P .. 'flights:' .. task, ARGV[i], name)
+      call('PEXPIRE', P .. 'flights:' .. task, FLIGHT_MS)
+      reply[#reply + 1], misses = 'lead', misses + 1
+    end
+  end
+  count_looks(tenant, hits, misses)
+  return reply
+end
+
+-- task, attempt, nonce, path, outcome: its leader found it in the object store -> 'ok' | 'deleting' | why not
+function ops.cache_found()
+  local task = ARGV[2]
+  local t, why = fence(task, ARGV[3], ARGV[4])
+  if not t then return why end
+  if not spare_all(ARGV[6], now()) then return 'deleting' end
+  landed(task, ARGV[5], ARGV[6])
+  count_looks(call('HGET', P .. 'task:' .. task, 'tenant') or 'default', 1, -1)
+  return 'ok'
+end
+
+-- tenant, type:key, outcome: the bytes that it names are gone
+function ops.cache_lost()
+  local name = P .. 'cache:' .. ARGV[2] .. ':' .. ARGV[3]
+  if call('GET', name) == ARGV[4] then call('DEL', name) end
+  count_looks(ARGV[2], -1, 0)
+  return 'ok'
+end
+
+-- task, attempt, nonce, then for each node that another computes: path, type:key. The task is handed back until one of
+-- them has ended; no budget is spent -> 'ok' | why not
+function ops.cache_wait()
+  local task, key, ms = ARGV[2], P .. 'task:' .. ARGV[2], now()
+  local t, why = fence(task, ARGV[3], ARGV[4])
+  if not t then return why end
+  local tenant, names, flying = call('HGET', key, 'tenant') or 'default', {}, true
+  for i = 5, #ARGV, 2 do
+    local ledger, name = P .. 'ledger:' .. t.run, tenant .. ':' .. ARGV[i + 1]
+    if not TERMINAL[status_of(call('HGET', ledger, ARGV[i]))] then
+      call('HSET', ledger, ARGV[i], '{"status":"waiting","attempt":' .. ARGV[3] .. ',"reason":"computed-elsewhere"}')
+      emit(t.run, 'node.waiting', ARGV[i], ARGV[3], '{"reason":"computed-elsewhere"}')
+    end
+    names[#names + 1] = name
+  end
+  end_attempt(task, key, 'cache')
+  for _, name in ipairs(names) do
+    if call('EXISTS', P .. 'cache:' .. name) == 1 or not leader_of(name, ms) then flying = false end
+  end
+  if flying then
+    for _, name in ipairs(names) do call('ZADD', P .. 'waiters:' .. name, ms, task) end
+    call('HSET', key, 'state', 'waiting', 'waits', table.concat(names, '\n'))
+    call('ZADD', P .. 'timers', ms + LOOK_AGAIN_MS, task)
+  else
+    offer(task, key)
+  end
+  pump(t.queue)
   return 'ok'
 end
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from spindle_common.graph import Board, walk
 from spindle_common.problems import BadInput, Crashed, NodeFailed, SpindleError
 from spindle_common.queue import NodeEnd, Queue, Right, Taken, compact, outcome_text
+from spindle_common.spill import Bytes, Spill
 from spindle_common.stopping import stop
 from spindle_common.telemetry import current_trace
 from spindle_common.values import ENDED, Outcome, Scope, Skip, decide
@@ -29,9 +30,7 @@ from spindle_worker.context import Context, Sinks
 from spindle_worker.files import Files
 from spindle_worker.graphs import graph_of
 from spindle_worker.node import NodeSpec
-from spindle_worker.patience import Bytes
 from spindle_worker.reporter import Reporter
-from spindle_worker.spill import Spill
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +63,7 @@ class Attempt:
         self._eq = equipment
         self._body: dict[str, Any] = json.loads(taken.body)
         self._nodes: dict[str, dict[str, Any]] = self._body["nodes"]
+        self._prefix: str = self._body.get("prefix", "")
         self._stops: set[threading.Event] = set()
         self._unwanted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._files = Files(equipment.artifacts)
@@ -71,6 +71,7 @@ class Attempt:
         self._reporter = Reporter(equipment.queue, right, self.cancel)
         self._spill = Spill(equipment.artifacts)
         self._board = Board()
+        self._inputs: dict[str, Any] = {}
         self._loan = Loan(equipment.children, taken.queue)
         self._died: ChildDied | None = None
         self._held: dict[str, _Held] = {}
@@ -103,6 +104,7 @@ class Attempt:
 
     async def _run(self) -> str:
         self._board.put(await self._known())
+        self._inputs = await self._spill.whole(self._body.get("inputs", {}))
         walking = asyncio.ensure_future(walk(graph_of(self._nodes), self._board, self._decide))
         try:
             await asyncio.wait({walking, self._unwanted, self._stalled}, return_when=asyncio.FIRST_COMPLETED)
@@ -139,9 +141,10 @@ class Attempt:
         fed = {path: o for path, o in feed.items() if path not in self._nodes or self._may_keep(path, o)}
         known: dict[str, Outcome] = await self._spill.fetch(fed)
         if self.taken.attempt > 1:
-            self._errors = await self._eq.queue.errors(self.taken.task)
-            ledger = await self._eq.queue.ledger(self.taken.run)
-            kept = {path: outcome for path, outcome in ledger.items() if self._may_keep(path, outcome)}
+            errors = await self._eq.queue.errors(self.taken.task)
+            self._errors = {path.removeprefix(self._prefix): count for path, count in errors.items()}
+            ledger = await self._eq.queue.nodes(self.taken.run, [self._path(id_) for id_ in self._nodes])
+            kept = {id_: o for id_ in self._nodes if (o := ledger.get(self._path(id_))) and self._may_keep(id_, o)}
             known |= await self._spill.fetch(kept)
         return known
 
@@ -150,6 +153,14 @@ class Attempt:
             return False
         spec = self._eq.specs.get(self._nodes[path]["type"])
         return not (spec and spec.handles)
+
+    def _path(self, id_: str) -> str:
+        """The path by which ledger, events and watchers know a node of ours."""
+        return self._prefix + id_
+
+    def _extra(self, id_: str) -> dict[str, Any]:
+        """What a line of the log says of a node of ours."""
+        return {"run": self.taken.run, "node": self._path(id_), "attempt": self.taken.attempt}
 
     # One node ------------------------------------------------------------------------------------------------------
 
@@ -168,10 +179,10 @@ class Attempt:
         """Run one node and commit its end; None when it is to be tried again."""
         began = time.perf_counter()
         try:
-            decision = decide(node, Scope(self._body.get("inputs", {}), self._board.outcomes, self._eq.secrets))
+            decision = decide(node, Scope(self._inputs, self._board.outcomes, self._eq.secrets))
             if isinstance(decision, Skip):
                 return self._commit(path, {"status": "skipped", "reason": decision.reason})
-            self._committer.started(path)
+            self._committer.started(self._path(path))
             outputs = await self._call(path, node, decision)
             kept = await self._spill.store(outputs.values)
             await self._files.settle()
@@ -200,7 +211,9 @@ class Attempt:
             _after(bounds.heard, self._reporter.preview),
             self._provenance,
         )
-        context = Context(self.taken.run, path, self.taken.attempt, self._files, sinks, models=self._eq.models)
+        context = Context(
+            self.taken.run, self._path(path), self.taken.attempt, self._files, sinks, models=self._eq.models
+        )
         self._stops.add(context.stop)
         try:
             return await bounds.keep(calling.call(spec, inputs, context))
@@ -209,6 +222,7 @@ class Attempt:
             self._stops.discard(context.stop)
 
     def _reach(self, path: str, bounds: Bounds) -> Reach:
+        path = self._path(path)
         return Reach(
             self.taken.run,
             path,
@@ -226,7 +240,9 @@ class Attempt:
 
     def _failed(self, path: str, node: Mapping[str, Any], error: SpindleError) -> Outcome | None:
         problem = error.problem()
-        log.warning("failed: %s", error, extra={"run": self.taken.run, "node": path, "attempt": self.taken.attempt})
+        log.warning(
+            "failed: %s", error, extra={"run": self.taken.run, "node": self._path(path), "attempt": self.taken.attempt}
+        )
         errors = self._errors.get(path, 0) + 1
         if errors < node.get("max_attempts", 1) and not isinstance(error, BadInput):
             self._held[path] = _Held(problem, node.get("backoff", 1.0) * 2 ** (errors - 1))
@@ -241,7 +257,7 @@ class Attempt:
         metrics.nodes.labels(self._nodes[path]["type"], status).inc()
         others = (other for other in self._nodes if other != path)
         last = not self._held and self._board.knows(others)
-        self._committer.ended(NodeEnd(path, outcome_text(status, **rest), compact(rest)), last=last)
+        self._committer.ended(NodeEnd(self._path(path), outcome_text(status, **rest), compact(rest)), last=last)
         return outcome
 
     # Trying again --------------------------------------------------------------------------------------------------
@@ -256,7 +272,7 @@ class Attempt:
 
     def _stop_for(self, path: str, died: ChildDied) -> None:
         """A child that dies ends the attempt: what it kept is lost, and what killed it may be any node before."""
-        log.warning("%s", died, extra={"run": self.taken.run, "node": path, "attempt": self.taken.attempt})
+        log.warning("%s", died, extra=self._extra(path))
         self._died = self._died or died
         if not self._stalled.done():
             self._stalled.set_result(None)
@@ -274,8 +290,8 @@ class Attempt:
         await self._committer.finish(last=False)
         path, held = max(self._held.items(), key=lambda item: item[1].delay)
         data = compact({"cause": "error", "delay_seconds": held.delay, "problem": held.problem})
-        queue, delay = self._eq.queue, held.delay
-        await patiently(lambda: queue.give_back(self.right, "error", delay=delay, path=path, data=data))
+        queue, delay, full = self._eq.queue, held.delay, self._path(path)
+        await patiently(lambda: queue.give_back(self.right, "error", delay=delay, path=full, data=data))
         return "retried"
 
 

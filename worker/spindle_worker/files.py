@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from spindle_common.contracts import Artifact
+from spindle_common.spill import Bytes
 from spindle_worker import metrics
-from spindle_worker.patience import Bytes
 
 _READ_SECONDS = 3600  # patience ends before
 _FRESH_SECONDS = 300.0

@@ -7,7 +7,7 @@ credentials, corrupt or missing bytes) is told at once.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from spindle_common.artifacts import ArtifactStore, StoreUnavailable
 
@@ -15,18 +15,6 @@ log = logging.getLogger(__name__)
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.5, 10.0
 
 T = TypeVar("T")
-
-
-class Bytes(Protocol):
-    """What attempts need of an object store."""
-
-    async def put(self, data: bytes, media_type: str) -> dict[str, Any]:
-        """Store bytes and return their artifact."""
-        ...
-
-    async def read(self, digest: str) -> bytes:
-        """Return bytes."""
-        ...
 
 
 class PatientStore:

@@ -100,16 +100,25 @@ class Task(BaseModel):
     run: str
     task: Annotated[str, Field(description="Path of its first node.")]
     queue: str
+    prefix: Annotated[
+        str,
+        Field(
+            description="What stands before its nodes' ids in their paths: `vars[3].` in an item of a map."
+        ),
+    ] = ""
     nodes: Annotated[
         dict[str, TaskNode],
-        Field(description="Its nodes by path, in an order in which they can run."),
+        Field(description="Its nodes by id, in an order in which they can run."),
     ]
     inputs: Annotated[
-        dict[str, Any], Field(description="The run's inputs that its nodes read.")
+        dict[str, Any],
+        Field(
+            description="The inputs of the run, or of the body, that its nodes read."
+        ),
     ] = {}
     feed: Annotated[
         dict[str, Outcome],
-        Field(description="Outcomes of nodes outside, by path.", validate_default=True),
+        Field(description="Outcomes of nodes outside, by id.", validate_default=True),
     ] = {}
     traceparent: Annotated[str | MISSING, Field(description="W3C trace context.")] = (
         MISSING

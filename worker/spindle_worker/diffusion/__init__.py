@@ -2,6 +2,6 @@
 
 from spindle_worker.diffusion.requests import Conditioning, LatentBatch, Request, Watch
 from spindle_worker.diffusion.schedulers import NAMES as SCHEDULER_NAMES
-from spindle_worker.diffusion.schedulers import SchedulerName
+from spindle_worker.diffusion.schedulers import SchedulerName, Spacing
 
-__all__ = ["SCHEDULER_NAMES", "Conditioning", "LatentBatch", "Request", "SchedulerName", "Watch"]
+__all__ = ["SCHEDULER_NAMES", "Conditioning", "LatentBatch", "Request", "SchedulerName", "Spacing", "Watch"]

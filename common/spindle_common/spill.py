@@ -2,14 +2,25 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from spindle_common.queue import compact
 from spindle_common.values import Outcome
-from spindle_worker.patience import Bytes
 
 INLINE_BYTES = 64 * 1024
 MARK = "$spilled"
+
+
+class Bytes(Protocol):
+    """What is needed of an object store."""
+
+    async def put(self, data: bytes, media_type: str) -> dict[str, Any]:
+        """Store bytes and return their artifact."""
+        ...
+
+    async def read(self, digest: str) -> bytes:
+        """Return bytes."""
+        ...
 
 
 class Spill:
@@ -38,7 +49,11 @@ class Spill:
         outputs = outcome.get("outputs", {})
         if not any(is_spilled(value) for value in outputs.values()):
             return outcome
-        return outcome | {"outputs": {port: await self._value(value) for port, value in outputs.items()}}
+        return outcome | {"outputs": await self.whole(outputs)}
+
+    async def whole(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return values by name with spilled ones put back."""
+        return {name: await self._value(value) for name, value in values.items()}
 
     async def _value(self, value: Any) -> Any:
         return json.loads(await self._store.read(value[MARK]["digest"])) if is_spilled(value) else value
