@@ -1,6 +1,6 @@
 """The content cache's steps in Redis (design, section 8): what was computed before is not computed again.
 
-    look -> an outcome                  a hit: spare and touch its bytes, then commit it
+    recall -> an outcome                a hit: spare and touch its bytes, then commit it
          -> Lead -> compute, commit     the commit keeps the outcome and rouses all who wait for it
          -> Wait -> wait                the task is handed back until whoever computes it has ended, however it ended
 
@@ -47,7 +47,7 @@ class Counts(NamedTuple):
 class Cache(Queue):
     """The steps, each one round trip."""
 
-    async def look(self, right: Right, wanted: Sequence[Wanted]) -> Looked:
+    async def recall(self, right: Right, wanted: Sequence[Wanted]) -> Looked:
         """Look for several at once. Raises Unavailable."""
         args = [part for one in wanted for part in (one.path, one.name, "1" if one.fly else "")]
         reply: Any = await self._step("cache_look", *right.args, *args)

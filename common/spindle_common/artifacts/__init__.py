@@ -1,10 +1,12 @@
 """Where bytes are kept: one interface, `ArtifactStore`, and two implementations, a folder and an S3 bucket."""
 
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import SecretStr
 
 from spindle_common.artifacts.directory import DirectoryStore
+from spindle_common.artifacts.shelf import Shelf, Shelved
 from spindle_common.artifacts.store import (
     Announce,
     ArtifactCorrupt,
@@ -23,6 +25,9 @@ __all__ = [
     "ArtifactNotFound",
     "ArtifactStore",
     "InvalidDigest",
+    "ObjectStore",
+    "Shelf",
+    "Shelved",
     "StoreRefused",
     "StoreUnavailable",
     "Stored",
@@ -31,9 +36,11 @@ __all__ = [
 ]
 
 
-def open_store(
-    data_dir: Path, s3_url: SecretStr | str | None = None, announce: Announce | None = None
-) -> ArtifactStore:
+class ObjectStore(ArtifactStore, Shelf, Protocol):
+    """Artifacts, and beside them a shelf."""
+
+
+def open_store(data_dir: Path, s3_url: SecretStr | str | None = None, announce: Announce | None = None) -> ObjectStore:
     """Return the store that the settings name, without touching disk or network; `check` does that.
 
     `announce` is awaited with a digest before its bytes are published or touched.

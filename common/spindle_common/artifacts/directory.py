@@ -2,6 +2,7 @@
 
     sha256/ab/abcd…         the bytes
     sha256/ab/abcd….json    {"media_type": …, "size": …}
+    shelf/…                 see `shelf`
     tmp/                    drafts; those of dead processes are swept away after an hour
 
 A put writes both files as drafts, syncs them, and renames first the description, then the bytes: an artifact exists
@@ -22,7 +23,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, TypeVar
 
+from spindle_common.artifacts import shelf
 from spindle_common.artifacts.intake import Intake
+from spindle_common.artifacts.shelf import Shelved
 from spindle_common.artifacts.store import (
     BLOCK,
     Announce,
@@ -124,6 +127,23 @@ class DirectoryStore:
     async def abandon(self, upload: Upload) -> None:
         """Remove the file."""
         await self._call((self._root / upload.id).unlink, missing_ok=True)
+
+    async def shelve(self, name: str, data: bytes) -> None:
+        """Write a file."""
+        await self._call(shelf.write, self._root, name, data)
+
+    async def shelved(self, name: str) -> bytes | None:
+        """Read it."""
+        return await self._call(shelf.read, self._root, name)
+
+    async def on_shelf(self, prefix: str, older_than: datetime | None = None) -> AsyncIterator[Shelved]:
+        """Yield what is there."""
+        for each in await self._call(shelf.listing, self._root, prefix, older_than):
+            yield each
+
+    async def unshelve(self, name: str) -> None:
+        """Remove it."""
+        await self._call(shelf.remove, self._root, name)
 
     async def check(self) -> None:
         """Make the folder, prove that it takes a byte, and sweep away the drafts of dead processes."""

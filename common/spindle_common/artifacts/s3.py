@@ -1,6 +1,7 @@
 """Artifacts in a bucket of any S3 server (MinIO, Ceph, AWS …), through the `minio` SDK.
 
     key    sha256/ab/abcd…, the bytes as one object; its Content-Type is the media type
+    key    shelf/…, see `shelf`
 
 The key is the digest, so an upload begins once all bytes are known: what comes as a stream waits in a temporary file.
 A PUT is atomic by the protocol (a multipart one when it is completed), so a torn upload shows nothing, and two
@@ -36,6 +37,7 @@ from minio.error import MinioException, S3Error
 
 from spindle_common.artifacts.intake import Intake
 from spindle_common.artifacts.patience import Patience
+from spindle_common.artifacts.shelf import Shelved, checked
 from spindle_common.artifacts.store import (
     Announce,
     ArtifactNotFound,
@@ -56,6 +58,7 @@ from spindle_common.problems import SpindleError
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_SHELF = "shelf/"
 FRESH = timedelta(hours=1)  # an object younger than this need not be touched
 IN_MEMORY = 4 * 1024 * 1024  # bytes of a stream kept in memory before they go to a temporary file
 PART = 16 * 1024 * 1024  # bytes of one part of a multipart upload; one is in memory at a time
@@ -224,6 +227,34 @@ class S3Store:
         with contextlib.suppress(ArtifactNotFound):
             await self._call(upload.id, self._client._abort_multipart_upload, self._bucket, key, name)
 
+    async def shelve(self, name: str, data: bytes) -> None:
+        """Put an object."""
+        await self._call(None, self._put_away, _SHELF + checked(name), data)
+
+    async def shelved(self, name: str) -> bytes | None:
+        """Get it."""
+        try:
+            return await self._call(name, self._fetch, _SHELF + checked(name))
+        except ArtifactNotFound:
+            return None
+
+    async def on_shelf(self, prefix: str, older_than: datetime | None = None) -> AsyncIterator[Shelved]:
+        """Yield what is there, a page at a time."""
+        objects = self._client.list_objects(self._bucket, prefix=_SHELF + prefix, recursive=True)
+        try:
+            while page := await self._call("", lambda: [*islice(objects, PAGE)]):
+                for item in page:
+                    modified = item.last_modified or datetime.now(UTC)
+                    if item.object_name and (older_than is None or modified < older_than):
+                        yield Shelved(item.object_name.removeprefix(_SHELF), item.size or 0, modified)
+        except ArtifactNotFound:  # no bucket yet
+            return
+
+    async def unshelve(self, name: str) -> None:
+        """Remove it."""
+        with contextlib.suppress(ArtifactNotFound):  # no bucket yet
+            await self._call(name, self._client.remove_object, self._bucket, _SHELF + checked(name))
+
     async def check(self) -> None:
         """Make the bucket if it is missing. Raises StoreRefused when the server does not let us."""
         if not await self._call(None, self._client.bucket_exists, self._bucket):
@@ -262,6 +293,19 @@ class S3Store:
                 raise
             self._make_bucket()
             self._send(body, found)
+
+    def _put_away(self, key: str, data: bytes) -> None:
+        try:
+            self._client.put_object(self._bucket, key, io.BytesIO(data), len(data))
+        except S3Error as error:
+            if error.code != "NoSuchBucket":
+                raise
+            self._make_bucket()
+            self._client.put_object(self._bucket, key, io.BytesIO(data), len(data))
+
+    def _fetch(self, key: str) -> bytes:
+        with contextlib.closing(self._open(key, 0, None)) as body:
+            return body.read()
 
     def _send(self, body: BinaryIO, found: dict[str, Any]) -> None:
         body.seek(0)
