@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from spindle_control import asyncapi, openapi, problem_handlers
 from spindle_control.auth import Guard
 from spindle_control.edge import Edge
-from spindle_control.routes import artifacts, catalog, dead_letters, events, health, runs, workflows
+from spindle_control.routes import artifacts, catalog, dead_letters, events, health, library, runs, workflows
 from spindle_control.service import Services
 from spindle_control.streams import Streams
 
@@ -24,6 +24,7 @@ _DESCRIPTION = """Submit a workflow as JSON, watch it run, fetch what it made.
 Errors are `application/problem+json` (RFC 9457) with every mistake at once. Pages have `next`, a cursor for `after`.
 Events and WebSockets are described at `/asyncapi.json`."""
 _HEADERS = ["Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "Last-Event-ID", "traceparent", "Range"]
+_HEADERS += ["If-Match", "If-None-Match"]
 _EXPOSED = ["Location", "ETag", "Retry-After", "Content-Range"]
 
 
@@ -41,7 +42,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.state.streams = Streams(services.settings.max_sockets)
-    routers = [module.router for module in (runs, events, workflows, dead_letters, artifacts, catalog, health)]
+    routers = [module.router for module in (runs, events, workflows, library, dead_letters, artifacts, catalog, health)]
     app.state.api_routes = [route for router in routers for route in router.routes]
     problem_handlers.install(app)
     app.router.routes += app.state.api_routes  # `include_router` would match each request against all routes twice
@@ -58,7 +59,7 @@ def _wrap(app: FastAPI, services: Services) -> None:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=sorted(origins),
-            allow_methods=["GET", "HEAD", "POST"],
+            allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
             allow_headers=_HEADERS,
             expose_headers=_EXPOSED,
         )

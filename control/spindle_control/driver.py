@@ -24,8 +24,8 @@ from spindle_common.queue import DriveReader
 from spindle_common.stopping import stop
 from spindle_control import metrics
 from spindle_control.drive import Drive, Ending, Parts, archive
+from spindle_control.library import Library
 from spindle_control.opening import open_run, planned_of, restore_run
-from spindle_control.planner import Planner
 from spindle_control.reconciler import Reconciler
 from spindle_control.store import RunRow
 
@@ -42,15 +42,15 @@ _CRASHED = Crashed("the worker that ran it died, or fell silent, as often as its
 class Driver:
     """Drives runs; one in each control process."""
 
-    def __init__(self, parts: Parts, planner: Planner, redis_url: str) -> None:
+    def __init__(self, parts: Parts, library: Library, redis_url: str) -> None:
         self.owner = f"{socket.gethostname()}-{secrets.token_hex(4)}"
-        self._parts, self._planner, self._url = parts, planner, redis_url
+        self._parts, self._library, self._url = parts, library, redis_url
         self._drives: dict[str, Drive] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._reserved: set[str] = set()
         self._rounds: dict[str, float] = {}
         self._crowded, self._freed = False, asyncio.Event()
-        self._reconciler = Reconciler(self, parts, planner)
+        self._reconciler = Reconciler(self, parts, library)
         self._reader = DriveReader(redis_url, self.owner)
 
     @property
@@ -162,7 +162,7 @@ class Driver:
 
     async def _drive(self, row: RunRow, fresh: bool) -> None:
         try:
-            planned = self._planner.known(row) or await planned_of(self._parts.queue, row.id)
+            planned = self._library.known(row) or await planned_of(self._parts.queue, row.id)
             drive = Drive(row, planned, self._parts)
             self._drives[row.id] = drive
             if not fresh:  # news that came before we listened went nowhere
@@ -200,7 +200,7 @@ class Driver:
             return
         answer = await self._parts.queue.own(row.id, self.owner, epoch)
         if answer == "missing" and queued:
-            planned = self._planner.accept(row.workflow).planned
+            planned = (await self._library.accept(row.tenant, row.workflow)).accepted.planned
             await open_run(self._parts.queue, row, planned, self._parts.settings.weight_of(row.tenant))
             answer = "owned"
         if answer in ("owned", "paused"):

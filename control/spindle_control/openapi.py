@@ -18,6 +18,11 @@ _TEXT: Json = {"type": "string"}
 _CURSOR: Json = {"type": ["string", "null"], "description": "Cursor of the next page; null at the end."}
 
 
+_TIME: Json = {"type": "string", "format": "date-time"}
+_NUMBER: Json = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
+_IDENTITY: dict[str, Json] = {"name": _TEXT, "version": _NUMBER, "digest": _TEXT}
+
+
 def _ref(name: str) -> Json:
     return {"$ref": f"#/components/schemas/{name}"}
 
@@ -40,6 +45,30 @@ _OWN: dict[str, Json] = {
     "Validation": _object(
         {"valid": {"const": True}, "digest": _TEXT, "warnings": _list(_ref("Mistake")), "plan": {"type": "object"}},
     ),
+    "StoredWorkflow": _object(_IDENTITY, description=_TEXT, created_at=_TIME, updated_at=_TIME, hidden={"const": True}),
+    "StoredWorkflowPage": _object({"workflows": _list(_ref("StoredWorkflow")), "next": _CURSOR}),
+    "WorkflowVersion": _object(
+        _IDENTITY, size={"type": "integer"}, description=_TEXT, created_at=_TIME, workflow=_ref("Workflow")
+    ),
+    "WorkflowVersionPage": _object({"versions": _list(_ref("WorkflowVersion")), "next": _CURSOR}),
+    "WorkflowDifference": _object(
+        {
+            "name": _TEXT,
+            "from": _object({"version": _NUMBER, "digest": _TEXT}),
+            "to": _object({"version": _NUMBER, "digest": _TEXT}),
+            "nodes": _object({name: _list(_TEXT) for name in ("added", "removed", "changed")}),
+            "patch": _list(_object({"op": {"enum": ["add", "remove", "replace"]}, "path": _TEXT}, value={})),
+        }
+    ),
+    "Execution": {
+        **_object(
+            {},
+            inputs={"type": "object", "additionalProperties": True, "default": {}},
+            priority={"type": "integer", "minimum": -100, "maximum": 100, "default": 0},
+            version=_NUMBER | {"description": "The newest where none is named."},
+        ),
+        "additionalProperties": False,
+    },
     "Ticket": _object({"ticket": _TEXT, "expires_at": {"type": "string", "format": "date-time"}}),
     "NodeTypes": _object({"node_types": _list(_ref("NodeType"))}),
     "Workers": _object({"workers": _list(_object({"id": _TEXT, "version": _TEXT, "slots": {"type": "object"}}))}),

@@ -17,8 +17,8 @@ from spindle_common.problems import Conflict, InvalidRequest, NotFound, StateLos
 from spindle_common.queue import DeadLetter, compact
 from spindle_control.drive import Parts, archive
 from spindle_control.driver import Driver
+from spindle_control.library import Library
 from spindle_control.opening import park_run, with_seeds
-from spindle_control.planner import Planner
 from spindle_control.runs import RunService
 from spindle_control.store import ENDED, RunRow
 
@@ -44,8 +44,8 @@ class RunNotEnded(Conflict):
 class Operations:
     """Each may be repeated; a run that is already as asked for stays as it is."""
 
-    def __init__(self, parts: Parts, planner: Planner, driver: Driver, runs: RunService) -> None:
-        self._parts, self._planner, self._driver, self._runs = parts, planner, driver, runs
+    def __init__(self, parts: Parts, library: Library, driver: Driver, runs: RunService) -> None:
+        self._parts, self._library, self._driver, self._runs = parts, library, driver, runs
 
     # Under way -----------------------------------------------------------------------------------------------------
 
@@ -122,7 +122,7 @@ class Operations:
         row = await self._archived(await self._parts.store.run(run, tenant))
         if row.status not in ENDED:
             raise RunNotEnded(f"it is {row.status}; cancel it first, or wait")
-        seeded = self._planner.accept(row.workflow).planned.seeded
+        seeded = (await self._library.accept(row.tenant, row.workflow)).accepted.planned.seeded
         body = {"workflow": with_seeds(row.id, row.workflow, seeded), "inputs": row.inputs, "priority": row.priority}
         key = (idempotency_key, digest({"retry": row.id})) if idempotency_key else None
         return await self._runs.repeat(row, body, _reusable(row), key)

@@ -4,6 +4,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from spindle_common.digests import digest
@@ -14,6 +15,7 @@ from spindle_control.settings import ControlSettings
 from spindle_control.store import RunRow
 
 _MOST = 512
+_NOTHING: Mapping[str, dict[str, Any]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,15 @@ class Planner:
         self._registry = registry
         self._limits = Limits(max_nodes=settings.max_nodes, max_bytes=settings.max_document_bytes)
         self._fuse = settings.fuse_chains
-        self._cache: OrderedDict[tuple[str, int], Accepted] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str, int], Accepted] = OrderedDict()
 
-    def accept(self, document: object) -> Accepted:
-        """Check and plan a document. Raises InvalidWorkflow with every mistake."""
-        key = (digest(document), self._registry.generation)
+    def accept(self, document: object, library: Mapping[str, dict[str, Any]] = _NOTHING) -> Accepted:
+        """Check and plan a document; `library` holds what it calls, by "name@version".
+
+        Raises InvalidWorkflow with every mistake.
+        """
+        called = digest(dict(library)) if library else ""
+        key = (digest(document), called, self._registry.generation)
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
@@ -70,8 +76,8 @@ class Planner:
         return accepted
 
     def known(self, row: RunRow) -> Planned | None:
-        """The plan of a run, if this control made it with the catalog of the moment."""
-        accepted = self._cache.get((row.workflow_digest, self._registry.generation))
+        """The plan of a run that calls nothing, if this control made it with the catalog of the moment."""
+        accepted = self._cache.get((row.workflow_digest, "", self._registry.generation))
         return accepted.planned if accepted else None
 
 

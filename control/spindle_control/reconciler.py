@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from spindle_control import metrics
 from spindle_control.drive import Drive, Parts
+from spindle_control.library import Library
 from spindle_control.opening import open_run, park_run
-from spindle_control.planner import Planner
 from spindle_control.store import ENDED, OpenRun
 from spindle_control.strays import Strays
 
@@ -29,8 +29,8 @@ _ROWS = 1000
 class Reconciler:
     """Goes round; one in each control process."""
 
-    def __init__(self, driver: "Driver", parts: Parts, planner: Planner) -> None:
-        self._driver, self._parts, self._planner = driver, parts, planner
+    def __init__(self, driver: "Driver", parts: Parts, library: Library) -> None:
+        self._driver, self._parts, self._library = driver, parts, library
         self._row = ""
         self._strays = Strays(driver, parts)
         self._idle: dict[str, float] = {}
@@ -103,6 +103,7 @@ class Reconciler:
         if whole.status == "queued":
             metrics.mended.labels("run").inc()
             weight = self._parts.settings.weight_of(whole.tenant)
-            await open_run(self._parts.queue, whole, self._planner.accept(whole.workflow).planned, weight)
+            accepted = (await self._library.accept(whole.tenant, whole.workflow)).accepted
+            await open_run(self._parts.queue, whole, accepted.planned, weight)
             if (await self._parts.store.run(row.id)).status in ("paused", *ENDED):  # meanwhile: what we opened is stale
                 await self._parts.queue.abandon(row.id, 0.0)

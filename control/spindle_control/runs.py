@@ -13,49 +13,56 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
+from spindle_common.contracts import Mistake
 from spindle_common.digests import digest
 from spindle_common.events import RUN_ENDS, START, Hub, Interrupted, Lagging, cursor, read_events, rfc3339
 from spindle_common.problems import InvalidInputs, InvalidRequest, TooManyRequests, mistake
 from spindle_common.stopping import stop
+from spindle_control.calls import reference_of
 from spindle_control.compiler import bind_inputs
 from spindle_control.drive import Parts
 from spindle_control.driver import Driver
+from spindle_control.library import Chosen, Library
 from spindle_control.opening import open_run
-from spindle_control.planner import Accepted, Planner
 from spindle_control.records import record_of
 from spindle_control.store import ENDED, RunRow
 
 Json = dict[str, Any]
 Key = tuple[str, str] | None
 """An idempotency key and the digest of its request."""
-_SUBMISSION = frozenset({"workflow", "inputs", "priority"})
+_SOURCES = frozenset({"workflow", "workflow_ref"})
+_SUBMISSION = _SOURCES | {"inputs", "priority"}
 _PAGE = 1000
 
 
 class RunService:
     """Runs, as the API sees them."""
 
-    def __init__(self, parts: Parts, planner: Planner, driver: Driver, hub: Hub) -> None:
-        self._parts, self._planner, self._driver, self._hub = parts, planner, driver, hub
+    def __init__(self, parts: Parts, library: Library, driver: Driver, hub: Hub) -> None:
+        self._parts, self._library, self._driver, self._hub = parts, library, driver, hub
 
     # Accepting -----------------------------------------------------------------------------------------------------
 
     async def submit(self, tenant: str, body: Json, idempotency_key: str | None, traceparent: str | None) -> RunRow:
         """Accept a run. Raises InvalidWorkflow, InvalidInputs, Conflict, TooManyRequests, Unavailable."""
         _check_shape(body)
-        accepted = self._planner.accept(body["workflow"])
-        inputs = bind_inputs(accepted.checked, body.get("inputs", {}))
+        chosen = await self._library.choose(tenant, body)
+        inputs = bind_inputs(chosen.accepted.checked, body.get("inputs", {}))
         driven = await self._room(tenant)
-        row = self._new_row(tenant, body, accepted, inputs, driven=driven, traceparent=traceparent)
-        return await self._open(row, accepted, (idempotency_key, digest(body)) if idempotency_key else None)
+        row = self._new_row(tenant, chosen, inputs, driven=driven)
+        row = replace(row, priority=body.get("priority", 0), traceparent=traceparent)
+        return await self._open(row, chosen, (idempotency_key, digest(body)) if idempotency_key else None)
 
     async def repeat(self, before: RunRow, body: Json, reuse: Json, key: Key = None) -> RunRow:
         """Accept a run that repeats another with results that it re-uses. Raises as `submit` does."""
-        accepted = self._planner.accept(body["workflow"])
+        chosen = await self._library.accept(before.tenant, body["workflow"])
+        if chosen.accepted.digest == before.workflow_digest:  # else it is no longer what the library has
+            chosen = replace(chosen, version=before.workflow_version)
         driven = await self._room(before.tenant)
-        row = self._new_row(before.tenant, body, accepted, body["inputs"], driven=driven, traceparent=None)
-        known = {path: outcome for path, outcome in reuse.items() if path in accepted.planned.plan.node_task}
-        return await self._open(replace(row, parent=before.id, nodes=known), accepted, key)
+        row = self._new_row(before.tenant, chosen, body["inputs"], driven=driven)
+        known = {path: outcome for path, outcome in reuse.items() if path in chosen.accepted.planned.plan.node_task}
+        row = replace(row, priority=body.get("priority", 0), parent=before.id, nodes=known)
+        return await self._open(row, chosen, key)
 
     async def _room(self, tenant: str) -> bool:
         """Whether this control has room to drive another run; else it waits. Raises TooManyRequests."""
@@ -67,31 +74,28 @@ class RunService:
             raise TooManyRequests("as many runs wait as are allowed to", retry_after=5.0)
         return False
 
-    async def _open(self, row: RunRow, accepted: Accepted, key: Key) -> RunRow:
+    async def _open(self, row: RunRow, chosen: Chosen, key: Key) -> RunRow:
         with self._driver.reserve(row.id):
             weight = self._parts.settings.weight_of(row.tenant)
-            await open_run(self._parts.queue, row, accepted.planned, weight)
+            await open_run(self._parts.queue, row, chosen.accepted.planned, weight)
             return await self._keep(row, key)
 
-    def _new_row(
-        self, tenant: str, body: Json, accepted: Accepted, inputs: Json, *, driven: bool, traceparent: str | None
-    ) -> RunRow:
+    def _new_row(self, tenant: str, chosen: Chosen, inputs: Json, *, driven: bool) -> RunRow:
         now = int(time.time() * 1000)
         return RunRow(
             id=_new_id(),
             tenant=tenant,
             status="running" if driven else "queued",
-            priority=body.get("priority", 0),
+            priority=0,
             owner=self._driver.owner if driven else None,
             epoch=1 if driven else 0,
             created_at=now,
             started_at=now if driven else None,
             ended_at=None,
-            workflow=body["workflow"],
-            workflow_digest=accepted.digest,
-            workflow_version=None,
+            workflow=chosen.document,
+            workflow_digest=chosen.accepted.digest,
+            workflow_version=chosen.version,
             inputs=inputs,
-            traceparent=traceparent,
         )
 
     async def _keep(self, row: RunRow, key: Key) -> RunRow:
@@ -114,13 +118,14 @@ class RunService:
             await self._parts.queue.finish(run, None, "cancelled", "{}")
             await self._parts.queue.archive(run, 0)
 
-    async def validate(self, body: object) -> Json:
+    async def validate(self, tenant: str, body: Json) -> Json:
         """Check a workflow, or a whole submission, and show its plan. Raises InvalidWorkflow, InvalidInputs."""
-        whole = isinstance(body, dict) and "workflow" in body
+        whole = not _SOURCES.isdisjoint(body)
         if whole:
             _check_shape(body)
-        accepted = self._planner.accept(body["workflow"] if isinstance(body, dict) and whole else body)
-        if isinstance(body, dict) and "inputs" in body and whole:
+        chosen = await (self._library.choose(tenant, body) if whole else self._library.accept(tenant, body))
+        accepted = chosen.accepted
+        if whole and "inputs" in body:
             bind_inputs(accepted.checked, body["inputs"])
         warnings = [warning.model_dump(mode="json") for warning in accepted.checked.warnings]
         return {"valid": True, "digest": accepted.digest, "warnings": warnings, "plan": accepted.planned.plan.to_json()}
@@ -267,10 +272,9 @@ def _valid(after: str | None) -> str:
 def _check_shape(body: object) -> None:
     """The submission's own members; the workflow inside is the compiler's to check."""
     if not isinstance(body, dict):
-        raise InvalidRequest("the body must be a JSON object with a `workflow`")
+        raise InvalidRequest("the body must be a JSON object with a `workflow`, or a `workflow_ref`")
     wrong = [mistake(f"/{key}", "unknown-member", f"`{key}` is not known here") for key in body.keys() - _SUBMISSION]
-    if "workflow" not in body:
-        wrong.append(mistake("", "missing-member", "`workflow` is missing", "put the workflow under `workflow`"))
+    wrong += _check_source(body)
     if not isinstance(body.get("inputs", {}), dict):
         raise InvalidInputs(errors=[mistake("/inputs", "wrong-type", "`inputs` must be an object")])
     priority = body.get("priority", 0)
@@ -278,3 +282,16 @@ def _check_shape(body: object) -> None:
         wrong.append(mistake("/priority", "out-of-range", "`priority` must be a whole number from -100 to 100"))
     if wrong:
         raise InvalidRequest("the submission is not valid", errors=wrong)
+
+
+def _check_source(body: Json) -> list[Mistake]:
+    """Exactly one of `workflow` and `workflow_ref` says what is to run."""
+    given = _SOURCES & body.keys()
+    if not given:
+        hint = "put the workflow under `workflow`, or name a stored one in `workflow_ref`"
+        return [mistake("", "missing-member", "`workflow` is missing", hint)]
+    if given == _SOURCES:
+        return [mistake("/workflow_ref", "two-workflows", "there is a `workflow` already", "leave one of them out")]
+    if "workflow_ref" in body and reference_of(body["workflow_ref"]) is None:
+        return [mistake("/workflow_ref", "bad-reference", "it names no workflow", 'write "poster@3" or "poster"')]
+    return []

@@ -17,6 +17,7 @@ from spindle_control.api_keys import ApiKeys
 from spindle_control.drive import Parts
 from spindle_control.driver import Driver
 from spindle_control.garbage import Collections, Collector, Policy
+from spindle_control.library import Library
 from spindle_control.operations import Operations
 from spindle_control.planner import Planner
 from spindle_control.registry import Registry
@@ -24,6 +25,7 @@ from spindle_control.retention import Retention
 from spindle_control.runs import RunService
 from spindle_control.settings import ControlSettings
 from spindle_control.store import Store
+from spindle_control.stored import StoredWorkflows
 
 log = logging.getLogger(__name__)
 _START_SECONDS = 30.0
@@ -39,6 +41,7 @@ class Services:
     artifacts: ArtifactStore
     runs: RunService
     operations: Operations
+    library: Library
     registry: Registry
     keys: ApiKeys
     driver: Driver
@@ -66,15 +69,25 @@ async def open_services(settings: ControlSettings) -> AsyncIterator[Services]:
         await registry.load()
         parts = Parts(queue, store, settings)
         planner = Planner(registry, settings)
-        driver = Driver(parts, planner, settings.redis)
-        runs = RunService(parts, planner, driver, hub)
-        operations = Operations(parts, planner, driver, runs)
+        library = Library(StoredWorkflows(store), planner, garbage.spare, settings.max_workflow_versions)
+        driver = Driver(parts, library, settings.redis)
+        runs = RunService(parts, library, driver, hub)
+        operations = Operations(parts, library, driver, runs)
 
         async def redis_health() -> None:
             await away(client.ping())
 
         services = Services(
-            settings, store, artifacts, runs, operations, registry, ApiKeys(settings.keys_file), driver, redis_health
+            settings,
+            store,
+            artifacts,
+            runs,
+            operations,
+            library,
+            registry,
+            ApiKeys(settings.keys_file),
+            driver,
+            redis_health,
         )
         collector = Collector(garbage, Retention(store), dustbin, Policy.of(settings))
         collections = Collections(collector, garbage, settings.garbage_seconds)

@@ -33,6 +33,7 @@ class ControlSettings(CommonSettings):
     max_driven_runs: int = Field(256, ge=1, description="Runs that one control drives at once; more stay queued.")
     max_queued_runs: int = Field(10_000, ge=1, description="Runs that may wait; beyond it submissions get 429.")
     max_tenant_runs: int = Field(5000, ge=1, description="Of these, how many one tenant's may be.")
+    max_workflow_versions: int = Field(10_000, ge=1, le=999_999_999, description="Versions kept of one workflow.")
     max_sockets: int = Field(2000, ge=1, description="WebSockets and event streams open at once.")
     socket_queue: int = Field(256, ge=8, description="Events that may wait for a slow socket before it gets `bye`.")
     control_lease_seconds: float = Field(4.0, gt=0, description="After this silence others adopt a control's runs.")

@@ -1,4 +1,4 @@
-"""The database's tables: what was accepted, how it ended, its archived events, node types, tickets.
+"""The database's tables: what was accepted, how it ended, archived events, node types, tickets, stored workflows.
 
 Times are milliseconds since 1970 (UTC); JSON is kept as text, so that key order survives. A run's archived events lie
 in chunks that know their last cursor, so that a page reads only the chunks it needs. Large columns stand last: SQLite
@@ -71,6 +71,33 @@ tickets = sa.Table(
     sa.Column("hash", sa.String(64), primary_key=True),
     sa.Column("tenant", sa.String(64), nullable=False),
     sa.Column("expires_at", sa.BigInteger, nullable=False),
+)
+
+workflows = sa.Table(
+    "workflows",
+    metadata,
+    sa.Column("tenant", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),  # the newest
+    sa.Column("digest", sa.String(80), nullable=False),
+    sa.Column("description", sa.String(4000)),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("updated_at", sa.BigInteger, nullable=False),
+    sa.Column("hidden", sa.Boolean, nullable=False),
+    sa.Index("workflows_newest", "tenant", "updated_at", "name"),
+)
+
+workflow_versions = sa.Table(
+    "workflow_versions",
+    metadata,
+    sa.Column("tenant", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("digest", sa.String(80), nullable=False),
+    sa.Column("size", sa.Integer, nullable=False),  # bytes of the canonical document
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("description", sa.String(4000)),
+    sa.Column("document", sa.JSON, nullable=False),
 )
 
 

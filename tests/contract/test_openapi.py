@@ -41,7 +41,7 @@ CHECKS = [
     response_schema_conformance,
     unsupported_method,
 ]
-OPERATIONS = 24
+OPERATIONS = 32
 
 
 @pytest.fixture(scope="module")

@@ -92,7 +92,15 @@ class Submission(BaseModel):
         validate_by_name=True,
         use_attribute_docstrings=True,
     )
-    workflow: Workflow
+    workflow: Workflow | MISSING = MISSING
+    workflow_ref: Annotated[
+        str | MISSING,
+        Field(
+            description="A stored workflow at a version, or its newest one.",
+            examples=["poster@3"],
+            pattern="^[a-z0-9][a-z0-9_-]{0,63}(@[1-9][0-9]{0,8})?$",
+        ),
+    ] = MISSING
     inputs: Annotated[dict[str, Any], Field(title="SubmissionInputs")] = {}
     priority: Annotated[
         int, Field(description="Higher goes first.", ge=-100, le=100)

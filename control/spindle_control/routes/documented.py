@@ -13,6 +13,27 @@ WORKFLOW = {
     "nodes": {"image": {"type": "image.generate@1", "inputs": {"prompt": {"$from": "inputs.subject"}, "seed": 7}}},
     "outputs": {"image": {"$from": "image.image"}},
 }
+STORED = {
+    "name": "poster",
+    "version": 3,
+    "digest": DIGEST,
+    "description": "A shape on a background.",
+    "created_at": "2026-11-21T02:04:55.000Z",
+}
+_SECOND = {**STORED, "version": 2, "digest": "sha256:" + "4" * 64}
+VERSION: Json = {**STORED, "size": 345, "workflow": WORKFLOW}
+VERSION_PAGE = {"versions": [{**STORED, "size": 345}], "next": "3"}
+WORKFLOW_ENTRY: Json = {**STORED, "updated_at": "2026-11-21T02:09:11.000Z"}
+HIDDEN: Json = {**WORKFLOW_ENTRY, "hidden": True}
+WORKFLOW_PAGE = {"workflows": [WORKFLOW_ENTRY], "next": "1763690951000.poster"}
+DIFFERENCE: Json = {
+    "name": "poster",
+    "from": {name: _SECOND[name] for name in ("version", "digest")},
+    "to": {name: STORED[name] for name in ("version", "digest")},
+    "nodes": {"added": [], "removed": [], "changed": ["image"]},
+    "patch": [{"op": "replace", "path": "/nodes/image/inputs/seed", "value": 7}],
+}
+EXECUTION: Json = {"inputs": {"subject": "a large green star on a black background"}, "version": 3}
 SUBMISSION = {"workflow": WORKFLOW, "inputs": {"subject": "a large green star on a black background"}, "priority": 0}
 _RUN = {
     "id": "019a1b2c3d4e5f60718293a4b5",
@@ -105,6 +126,7 @@ _PROBLEMS = {
     403: ("forbidden", "This is not allowed"),
     404: ("not-found", "There is no such thing"),
     409: ("idempotency-mismatch", "This Idempotency-Key was used for another request"),
+    412: ("precondition-failed", "The thing is no longer what the request says it is"),
     413: ("too-large", "The body is too large"),
     415: ("unsupported-media-type", "The media type is not taken here"),
     416: ("range-not-satisfiable", "The range lies outside the content"),
@@ -126,7 +148,11 @@ def ref(name: str) -> Json:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-_CONFLICTS = {"run-ended": "The run has ended", "run-not-ended": "The run has not ended"}
+_CONFLICTS = {
+    "run-ended": "The run has ended",
+    "run-not-ended": "The run has not ended",
+    "too-many-versions": "The workflow has too many versions",
+}
 
 
 def problem(status: int, code: str | None = None) -> Json:

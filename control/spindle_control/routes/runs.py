@@ -37,7 +37,8 @@ def accepted_run(row: RunRow) -> JSONResponse:
     return accepted(record_of(row, row.nodes or {}, {}))
 
 
-def _valid(key: str | None) -> str | None:
+def valid_key(key: str | None) -> str | None:
+    """Return the Idempotency-Key. Raises InvalidRequest where it is none."""
     if key is not None and not _KEY.fullmatch(key):
         wrong = mistake("/headers/idempotency-key", "idempotency-key", "1 to 255 printable ASCII characters.")
         raise InvalidRequest("The Idempotency-Key is not valid.", errors=[wrong])
@@ -53,7 +54,7 @@ def _valid(key: str | None) -> str | None:
 )
 async def submit(request: Request, idempotency_key: IdempotencyKey = None) -> JSONResponse:
     """Check the workflow, keep the run, start it. Every mistake is reported at once."""
-    key = _valid(idempotency_key)
+    key = valid_key(idempotency_key)
     found = services(request)
     body = await json_object(request, found.settings.max_document_bytes)
     return accepted_run(await found.runs.submit(tenant(request), body, key, current_trace.get()))
@@ -130,7 +131,7 @@ async def resume(request: Request, run_id: str) -> JSONResponse:
 )
 async def retry(request: Request, run_id: str, idempotency_key: IdempotencyKey = None) -> JSONResponse:
     """Make a new run, its `parent` this one, of the same workflow, inputs and seeds; completed nodes are re-used."""
-    key = _valid(idempotency_key)
+    key = valid_key(idempotency_key)
     return accepted_run(await services(request).operations.retry(run_id, tenant(request), key))
 
 

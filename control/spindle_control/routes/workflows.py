@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from spindle_control.api import PREFIX, services
+from spindle_control.api import PREFIX, services, tenant
 from spindle_control.bodies import json_object
 from spindle_control.routes import documented as doc
 
@@ -20,4 +20,4 @@ async def validate(request: Request) -> JSONResponse:
     """Report every mistake at once, or how the workflow would be cut into tasks. A whole submission is taken too."""
     found = services(request)
     body = await json_object(request, found.settings.max_document_bytes)
-    return JSONResponse(await found.runs.validate(body))
+    return JSONResponse(await found.runs.validate(tenant(request), body))
