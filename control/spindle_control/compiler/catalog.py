@@ -6,6 +6,7 @@ carry validators; forms are cached by content, so a new catalog of the same type
 
 import re
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from spindle_common.contracts import ModelInfo, NodeType, Port
 from spindle_common.digests import digest_of
 from spindle_common.durations import parse_duration
+from spindle_control.compiler.marks import marks_in
 from spindle_control.compiler.schemas import Validator, compiled, holds_artifact
 
 PREFERRED_QUEUE = "gpu"
@@ -28,6 +30,14 @@ class CompiledPort:
         self.required = port.required
         self.schema: dict[str, Any] = _artifact_schema(port) if port.kind == "artifact" else port.schema_
         self.is_model = self.schema.get("x-spindle") == "model"
+        self.follows = marks_in(self.schema)
+
+    def typed(self, schema: Any) -> "CompiledPort":
+        """Return the same port with another type."""
+        port = copy(self)
+        port.__dict__.pop("validator", None)
+        port.schema = schema if isinstance(schema, dict) else {}
+        return port
 
     @cached_property
     def validator(self) -> Validator | None:

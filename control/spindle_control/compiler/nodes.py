@@ -100,6 +100,7 @@ class NodeCheck:
         shapes = {} if found.pure else self._resolve(found)
         if port is None:
             return
+        port = self._scope.following.input(self._id, port)
         check = PortCheck(self._scope, (self._id, name), port, shapes)
         if found.pure:
             check.check_literal(value, pointer)

@@ -89,6 +89,24 @@ class Report:
         return tuple(found for found in self._found.values() if found.severity == "warning")
 
 
+class Silence(Report):
+    """Takes no note of anything, and spends nothing on hints."""
+
+    def add(
+        self,
+        pointer: str,
+        code: str,
+        detail: str,
+        hint: str | None = None,
+        severity: Literal["error", "warning"] = "error",
+    ) -> None:
+        """Note nothing."""
+
+    def nearest(self, word: str, known: Collection[str]) -> str | None:
+        """Look for nothing."""
+        return None
+
+
 def below(pointer: str, key: str) -> str:
     """Return the JSON Pointer of what stands under `key`."""
     return f"{pointer}/{key}" if "/" not in key and "~" not in key else pointer + to_pointer(key)

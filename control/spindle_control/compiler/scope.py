@@ -1,13 +1,16 @@
 """What a reference may see: the nodes by id with their types, and the run's inputs."""
 
 from collections.abc import Mapping
+from copy import copy
+from functools import cached_property
 from typing import Any
 
 from spindle_common.expressions import Expression
 from spindle_control.compiler.catalog import Catalog, CompiledType
 from spindle_control.compiler.checked import InputPort
+from spindle_control.compiler.following import Following
 from spindle_control.compiler.references import NothingThere, Reference, follow
-from spindle_control.compiler.report import Report
+from spindle_control.compiler.report import Report, Silence
 from spindle_control.compiler.schemas import Validator, compiled
 from spindle_control.compiler.shapes import Shape
 from spindle_control.compiler.types import clash
@@ -34,6 +37,7 @@ class Scope:
         self._compared: dict[tuple[int, int], tuple[Any, Any, str | None]] = {}
         self._validators: dict[int, tuple[Any, Validator | None]] = {}
         self.types = {id_: known.get(node.get("type", "")) for id_, node in nodes.items()}
+        self.following = Following(nodes, self.look)
 
     def shape(self, reference: Reference, reader: str | None = None) -> Shape | None:
         """Return what a reference gives; None if that is not known, or if it refers to nothing."""
@@ -44,6 +48,16 @@ class Scope:
             self.report.add(reference.pointer, "self-reference", detail, hint)
             return None
         return self._output(reference)
+
+    def look(self, reference: Reference) -> Shape | None:
+        """Like `shape`, but what is wrong with the reference is not noted."""
+        return self._silent.shape(reference)
+
+    @cached_property
+    def _silent(self) -> "Scope":
+        scope = copy(self)
+        scope.report = Silence()
+        return scope
 
     def clash(self, given: Any, wanted: Any) -> str | None:
         """Compare two types, each pair once: the same ports are joined over and over."""
@@ -113,7 +127,9 @@ class Scope:
             return None
         if port.handle and not reference.deeper:
             return Shape(f"{reference.owner}.{reference.name}", handle=port.handle)
-        return self._deeper(reference, port.schema if not port.handle else {"type": "string", "handle": port.handle})
+        if port.handle:
+            return self._deeper(reference, {"type": "string", "handle": port.handle})
+        return self._deeper(reference, self.following.output(reference.owner, port))
 
     def _deeper(self, reference: Reference, schema: Any) -> Shape | None:
         if not reference.deeper:

@@ -155,8 +155,11 @@ class _Reading:
         """Take a schema into another one, unless there is too much of it."""
         if _is_constant(schema):
             return schema
-        self._left -= _parts(schema, self._left)
-        return schema if self._left >= 0 else {}
+        count, depth = size_of(schema)
+        if count > self._left or depth > MAX_DEPTH:
+            return {}
+        self._left -= count
+        return schema
 
 
 def union(schemas: Sequence[Any]) -> Any:
@@ -219,12 +222,41 @@ def _object_of(properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _parts(schema: Any, most: int) -> int:
-    """Count the schemas in a schema, up to one more than `most`."""
-    count, waiting = 0, [schema]
-    while waiting and count <= most:
-        part = waiting.pop()
-        count += 1
+def size_of(schema: Any) -> tuple[int, int]:
+    """Count the schemas in a schema, and how deep they stand in each other; no further than the bounds."""
+    count, deepest, waiting = 0, 0, [(schema, 0)]
+    while waiting and count <= MAX_PARTS and deepest <= MAX_DEPTH:
+        part, depth = waiting.pop()
+        count, deepest = count + 1, max(deepest, depth)
         if isinstance(part, dict):
-            waiting.extend(inner for _, inner in subschemas(part))
-    return count
+            waiting.extend((inner, depth + 1) for _, inner in subschemas(part))
+    return count, deepest
+
+
+def widened(schema: Any, depth: int = 0) -> Any:
+    """Return the type of what is like this: any text for a constant one, any image for a PNG, lists of any length."""
+    if not isinstance(schema, dict) or depth > MAX_DEPTH or "allOf" in schema or "$ref" in schema:
+        return {}
+    branches = schema.get("anyOf") or schema.get("oneOf")
+    if branches:
+        return union([widened(branch, depth + 1) for branch in branches])
+    if "artifact" in schema:
+        return {"artifact": schema["artifact"].partition("/")[0] + "/*"}
+    kinds = sorted(_kinds(schema))
+    if not kinds:
+        return {}
+    wide: dict[str, Any] = {"type": kinds[0] if len(kinds) == 1 else kinds}
+    if "items" in schema and "prefixItems" not in schema:
+        wide["items"] = widened(schema["items"], depth + 1)
+    if "properties" in schema:
+        wide["properties"] = {name: widened(part, depth + 1) for name, part in schema["properties"].items()}
+    return wide
+
+
+def _kinds(schema: dict[str, Any]) -> set[str]:
+    """Return the types that a schema names; a whole number is a number like any other, and null alone says nothing."""
+    named = schema.get("type", [type_name(value) for value in schema.get("enum", ())])
+    kinds = {named} if isinstance(named, str) else set(named)
+    if kinds == {"null"}:
+        return set()
+    return kinds - {"integer"} | {"number"} if "integer" in kinds else kinds

@@ -1,0 +1,168 @@
+"""Ports whose type follows another's: `{"x-type-of": PATH}` in a port's schema, or anywhere inside it.
+
+    "items"        the type of what the node's own input `items` is given
+    "items/*"      of an item of it
+    "items/name"   of its property (a number: of that position)
+    "lists/{}/*"   an object with the keys of `lists`, each followed further: here the types of their items
+
+So `list.best.item` is image/png where `list.best.items` is given a list of image/png, and may go into a port that wants
+image/*. What is not known becomes `{}`. A chain of such nodes is followed without recursion: whatever a type needs is
+found first, then the type is tried again. In a circle, which is a mistake of its own, the last one is not known.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from spindle_control.compiler.catalog import CompiledPort
+from spindle_control.compiler.marks import Mark, Marks
+from spindle_control.compiler.references import NothingThere, Reference, follow
+from spindle_control.compiler.shapes import MAX_DEPTH, MAX_PARTS, Budget, Shape, schema_of, size_of, union, widened
+from spindle_control.compiler.types import types_of
+
+_MAX_BRANCHES = 8
+_Key = tuple[str, CompiledPort]
+
+
+class Following:
+    """The types of the followers among some nodes' ports; `look` says what a reference gives, and notes nothing."""
+
+    def __init__(self, nodes: Mapping[str, Mapping[str, Any]], look: Callable[[Reference], Shape | None]) -> None:
+        self._nodes, self._look = nodes, look
+        self._known: dict[_Key, Any] = {}
+        self._wanted: dict[_Key, None] | None = None
+        self._budget = Budget(20_000)
+        self._sizes: dict[int, tuple[Any, tuple[int, int]]] = {}
+
+    def output(self, id_: str, port: CompiledPort) -> Any:
+        """Return the type of a node's output."""
+        return self._schema((id_, port)) if port.follows else port.schema
+
+    def input(self, id_: str, port: CompiledPort) -> CompiledPort:
+        """Return a node's input with the type that it has there; it takes more than the very values it follows."""
+        return port.typed(widened(self._schema((id_, port)))) if port.follows else port
+
+    def _schema(self, key: _Key) -> Any:
+        if key in self._known:
+            return self._known[key]
+        if self._wanted is not None:
+            self._wanted[key] = None
+            return {}
+        self._find(key)
+        return self._known[key]
+
+    def _find(self, first: _Key) -> None:
+        waiting, begun = [first], set()
+        while waiting:
+            key = waiting[-1]
+            schema, wanted = self._try(key)
+            begun.add(key)
+            new = [other for other in wanted if other not in begun]
+            if new:
+                waiting.extend(new)
+            else:
+                self._known.setdefault(key, schema)
+                waiting.pop()
+
+    def _try(self, key: _Key) -> tuple[Any, Sequence[_Key]]:
+        """Return a port's type, as far as what it needs is known, and what it needs that is not."""
+        if key in self._known:
+            return self._known[key], ()
+        self._wanted = {}
+        try:
+            return self._followed(*key), tuple(self._wanted)
+        finally:
+            self._wanted = None
+
+    def _followed(self, id_: str, port: CompiledPort) -> Any:
+        if isinstance(port.follows, Mark):
+            return self._type_of(id_, port.follows.path)
+        return self._built(id_, port.schema, port.follows)
+
+    def _built(self, id_: str, schema: Any, marks: Marks) -> Any:
+        """Put types where the marks are, but none so large that the whole would grow on and on."""
+        if isinstance(marks, Mark):
+            found = self._type_of(id_, marks.path)
+            if self._wanted:
+                return {}  # what is built now is not kept
+            parts, depth = self._size(found)
+            return found if parts < MAX_PARTS and depth < MAX_DEPTH else {}
+        built: Any = [*schema] if isinstance(schema, list) else dict(schema)
+        for key, inner in marks.items():
+            built[key] = self._built(id_, schema[key], inner)
+        if self._wanted:
+            return {}
+        if isinstance(built, dict) and built.keys() == {"anyOf"}:
+            return union(built["anyOf"])
+        sizes = [self._size(built[key]) for key in marks]
+        size = (1 + sum(parts for parts, _ in sizes), 1 + max(depth for _, depth in sizes))
+        self._sizes[id(built)] = (built, size)
+        return built
+
+    def _size(self, schema: Any) -> tuple[int, int]:
+        """Measure each schema once. It is kept, so that no other object gets its identity."""
+        if id(schema) not in self._sizes:
+            self._sizes[id(schema)] = (schema, size_of(schema))
+        return self._sizes[id(schema)][1]
+
+    def _type_of(self, id_: str, path: Sequence[str]) -> Any:
+        name, *steps = path
+        given = self._nodes[id_].get("inputs", {})
+        if name not in given:
+            return {}
+        shape = schema_of(given[name], self._look, budget=self._budget)
+        return {} if shape.handle else _walk(shape.schema, steps)
+
+
+def _walk(schema: Any, steps: Sequence[str]) -> Any:
+    for at, step in enumerate(steps):
+        if step == "{}":
+            return _each(schema, steps[at + 1 :])
+        part = _part(schema, step)
+        schema = {} if part is None else part
+    return schema
+
+
+def _part(schema: Any, step: str) -> Any:
+    """Return the type of a part; None if there is no such part, `{}` if it is not known."""
+    if not isinstance(schema, dict) or "allOf" in schema or "$ref" in schema:
+        return {}
+    branches = schema.get("anyOf") or schema.get("oneOf")
+    if branches:
+        if len(branches) > _MAX_BRANCHES:
+            return {}
+        parts = [part for part in (_part(branch, step) for branch in branches) if part is not None]
+        return union(parts) if parts else None
+    if step == "*":
+        return _item(schema)
+    try:
+        return follow(schema, (step,))
+    except NothingThere:
+        return None
+
+
+def _item(schema: dict[str, Any]) -> Any:
+    kinds = types_of(schema) & {"array", "object"}
+    if not kinds or "artifact" in schema or schema.get("maxItems") == 0:
+        return None
+    if kinds == {"array"}:
+        parts, rest = schema.get("prefixItems", ()), schema.get("items", {})
+    elif kinds == {"object"} and "patternProperties" not in schema:
+        parts, rest = schema.get("properties", {}).values(), schema.get("additionalProperties", {})
+    else:
+        return {}
+    return union([*parts] if rest is False else [*parts, rest]) if parts else None if rest is False else rest
+
+
+def _each(schema: Any, steps: Sequence[str]) -> dict[str, Any]:
+    """Return an object type with the same keys, the type of each followed further."""
+    if not isinstance(schema, dict) or types_of(schema) & {"array", "object"} != {"object"} or "artifact" in schema:
+        return {"type": "object"}
+    built = {
+        "type": "object",
+        "properties": {name: _walk(part, steps) for name, part in schema.get("properties", {}).items()},
+        "required": schema.get("required", []),
+    }
+    rest = schema.get("additionalProperties", {})
+    if "patternProperties" in schema or rest is True or rest == {}:
+        return built
+    return {**built, "additionalProperties": rest and _walk(rest, steps)}
