@@ -126,7 +126,7 @@ class _Line(PubSub):
 class Hub:
     """The one subscribing connection of a process, shared by all its watchers.
 
-    `run` alone sends on the connection, and one task of its own reads: watchers only say what they want (`_changed`).
+    `run` alone uses the connection: watchers only say what they want (`_changed`).
     Whatever goes wrong ends the connection; the next one subscribes to all that is watched, and every watcher is told
     to range again: when the old one is lost, so that it learns where Redis is away, and when the new one counts.
     """
@@ -172,32 +172,36 @@ class Hub:
             await self._changed.wait()
             try:
                 await self._connected()
-            except Exception as error:  # redis-py raises what it likes when a connection dies under two tasks
-                log.warning("lost the subscribing connection: %s", error or type(error).__name__)
+            except Exception as error:  # whatever it is: watchers must not wait on a hub that is gone
+                unexpected = None if isinstance(error, Unavailable) else error
+                log.warning("lost the subscribing connection: %s", error, exc_info=unexpected)
             self._lost()
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _connected(self) -> None:
-        """Subscribe to what is watched and read, until the connection fails."""
+        """Subscribe to what is watched and read, in turns, until the connection fails."""
         line = _Line(self._client.connection_pool)
         asked: dict[str, asyncio.Future[None]] = {}
         due: Counter[str] = Counter()
-        reading: asyncio.Future[None] | None = None
+        self._doubted = False
         try:
-            while not self._doubted and not (reading and reading.done()):
+            while not self._doubted:
                 self._changed.clear()
                 await self._ask(line, asked, due)
-                if reading is None:
-                    reading = asyncio.ensure_future(self._read(line, due))
-                    reading.add_done_callback(lambda _: self._changed.set())
-                await self._changed.wait()
-            if reading is not None and reading.done():
-                reading.result()
+                await self._read_until_changed(line, due)
             raise Unavailable("Redis does not confirm a subscription")
         finally:
-            self._doubted = False
-            await stop([reading] if reading else [])
             await line.aclose()  # type: ignore[no-untyped-call]
+
+    async def _read_until_changed(self, line: _Line, due: "Counter[str]") -> None:
+        """Never while something is sent: redis-py's connection is not for two tasks, once it is lost."""
+        reading, changed = (asyncio.ensure_future(work) for work in (self._read(line, due), self._changed.wait()))
+        try:
+            await asyncio.wait([reading, changed], return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+        finally:
+            await stop([reading, changed])
 
     async def _ask(self, line: _Line, asked: dict[str, "asyncio.Future[None]"], due: "Counter[str]") -> None:
         """Subscribe to what is newly watched, unsubscribe from what nobody watches any more."""
@@ -206,7 +210,7 @@ class Hub:
         for run in gone:
             del asked[run]
         asked |= new
-        due.update(new)
+        due.update(list(new))
         if gone:
             await away(line.unsubscribe(*map(keys.live, gone)))
         if new:

@@ -65,7 +65,7 @@ class Watcher:
                 cursor = seen[-1][0]
                 if seen[-1][1] in ENDS:
                     return
-            elif ended not in ("left", "bye") and await self._is_over(url, run):
+            elif ended == "closed" and await self._is_over(url, run):
                 return  # its end was seen before, or its events were lost with Redis
             await asyncio.sleep(self._rng.uniform(0, 0.3) if ended == "left" else 0.5)
 

@@ -4,6 +4,7 @@ client <--> Proxy (a thread with a loop of its own) <--> server
 
 cut      nothing passes in either direction until `heal`; what was sent meanwhile arrives then, as TCP would have it
 refuse   connections are closed, new ones at once after they were made
+freeze   what is connected now passes nothing any more and is never closed: a machine between vanished
 lag      each piece takes so many seconds longer
 swallow  the next answers are not handed on: the request was carried out, the client sees a closed connection
 tear     a connection is closed once the client has sent so many bytes on it: a torn upload
@@ -31,6 +32,7 @@ class Proxy:
         self._lag = 0.0
         self._swallow = 0
         self._tear: int | None = None
+        self._frozen = 0
         self.swallowed = self.torn = self.connections = 0
         self._thread.start()
         self._server = self._call(self._listen())
@@ -52,6 +54,10 @@ class Proxy:
     def refuse(self) -> None:
         """Close every connection, and each new one."""
         self._call(self._set(refusing=True))
+
+    def freeze(self) -> None:
+        """Let nothing pass on what is connected now, for ever; new connections are well."""
+        self._frozen = self.connections
 
     def lag(self, seconds: float) -> None:
         """Make every piece late."""
@@ -101,7 +107,7 @@ class Proxy:
         task.add_done_callback(self._tasks.discard)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
+        self.connections = number = self.connections + 1
         writers = {writer}
         self._writers.add(writer)
         pumps: list[asyncio.Task[None]] = []
@@ -113,8 +119,8 @@ class Proxy:
             writers.add(far_writer)
             self._writers.add(far_writer)
             pumps = [
-                asyncio.ensure_future(self._up(reader, far_writer)),
-                asyncio.ensure_future(self._down(far_reader, writer)),
+                asyncio.ensure_future(self._up(reader, far_writer, number)),
+                asyncio.ensure_future(self._down(far_reader, writer, number)),
             ]
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
             await self._open.wait()  # an end travels no further than data does
@@ -128,10 +134,10 @@ class Proxy:
             for each in writers:
                 each.transport.abort()
 
-    async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         sent = 0
         while piece := await reader.read(_PIECE):
-            await self._pass()
+            await self._pass(number)
             if self._tear is not None and sent + len(piece) > self._tear:
                 self.torn += 1
                 writer.write(piece[: max(0, self._tear - sent)])
@@ -142,9 +148,9 @@ class Proxy:
             writer.write(piece)
             await writer.drain()
 
-    async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         while piece := await reader.read(_PIECE):
-            await self._pass()
+            await self._pass(number)
             if self._swallow > 0:
                 self._swallow -= 1
                 self.swallowed += 1
@@ -152,7 +158,9 @@ class Proxy:
             writer.write(piece)
             await writer.drain()
 
-    async def _pass(self) -> None:
+    async def _pass(self, number: int) -> None:
         await self._open.wait()
+        if number <= self._frozen:
+            await asyncio.Event().wait()
         if self._lag:
             await asyncio.sleep(self._lag)
