@@ -151,7 +151,7 @@ class Collector:
         unnamed = await self._unnamed(await self._named(sa.true()))
         if unnamed:
             await self._garbage.condemn(name, ["sha256:" + digest.hex() for digest in unnamed])
-            async for digest in self._digests(changed_since(since)):
+            async for digest in self._digests(changed_since(since), since):
                 unnamed.pop(digest, None)
             await self._execute(name, list(unnamed.values()), report)
         report.seconds = round(time.monotonic() - began, 3)
@@ -188,9 +188,9 @@ class Collector:
 
     # Bytes -----------------------------------------------------------------------------------------------------------
 
-    async def _digests(self, rows: sa.ColumnElement[bool]) -> AsyncIterator[bytes]:
-        """Yield every digest that Redis names, then those that these rows name; many more than once."""
-        for texts in (self._garbage.texts(), self._retention.texts(rows)):
+    async def _digests(self, rows: sa.ColumnElement[bool], since: int = 0) -> AsyncIterator[bytes]:
+        """Yield every digest that Redis names, then those of these rows and of workflows stored since; many often."""
+        for texts in (self._garbage.texts(), self._retention.texts(rows), self._retention.documents(since)):
             async for text in texts:
                 for found in digest_pattern.finditer(text):
                     yield bytes.fromhex(found[1])

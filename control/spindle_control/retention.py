@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 import sqlalchemy as sa
 
 from spindle_control.store import Store
-from spindle_control.tables import ENDED, OPEN, run_events, runs, tickets
+from spindle_control.tables import ENDED, OPEN, run_events, runs, tickets, workflow_versions
 
 PAGE = 200
 _TEXTS_PAGE = 50
@@ -78,6 +78,21 @@ class Retention:
             yield text
         async for text in self._of_events(which):
             yield text
+
+    async def documents(self, since: int = 0) -> AsyncIterator[str]:
+        """Yield every stored workflow's document, or those that were stored after a time; none is ever forgotten."""
+        key = (workflow_versions.c.tenant, workflow_versions.c.name, workflow_versions.c.version)
+        text = sa.cast(workflow_versions.c.document, sa.Text).label("text")
+        query = sa.select(*key, text).where(workflow_versions.c.created_at >= since)
+        after = ("", "", 0)
+        while True:
+            behind = sa.tuple_(*key) > sa.tuple_(*map(sa.literal, after))
+            found = await self._store.read(query.where(behind).order_by(*key).limit(_TEXTS_PAGE))
+            for row in found:
+                yield row.text
+            if len(found) < _TEXTS_PAGE:
+                return
+            after = (found[-1].tenant, found[-1].name, found[-1].version)
 
     async def _of_rows(self, which: sa.ColumnElement[bool]) -> AsyncIterator[str]:
         after = ""

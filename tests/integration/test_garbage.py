@@ -16,9 +16,11 @@ from spindle_common.artifacts import StoreUnavailable
 from spindle_common.garbage import Garbage
 from spindle_common.problems import NotFound
 from spindle_common.queue import NodeEnd, Offer, Queue, Right, compact, outcome_text
+from spindle_control.conditions import Condition
 from spindle_control.garbage import Collector, Policy, Superseded
 from spindle_control.retention import Retention
 from support.garbage import HOUR, HOURLY, Dump, dump
+from support.library import open_library, words
 from support.rows import a_run
 
 FIELDS: dict[str, str | int | float] = {
@@ -117,6 +119,23 @@ async def test_a_paused_run_keeps_what_it_was_parked_with(heap: Dump) -> None:
     assert await heap.store.park_run("r1", 1, {"a": completed(digest)}, "{}", [event])
     await heap.collector(replace(HOURLY, runs=0)).collect()
     assert await heap.kept() == {digest}
+
+
+async def test_what_a_stored_workflow_names_stays_in_every_version_and_when_it_is_hidden(heap: Dump) -> None:
+    library = await open_library(heap.garbage, heap.store)
+    digests = [await heap.put(f"version {n}") for n in range(110)]  # more than two pages
+    for digest in digests[:100]:
+        await library.put("default", "poster", words(x=artifact(digest)), Condition())
+    for n, digest in enumerate(digests[100:]):
+        await library.put(f"tenant{n}", "poster", words(x=artifact(digest)), Condition())
+    await library.hide("default", "poster", Condition())
+    gone = await heap.put("nobody")
+    await heap.garbage.client.delete(keys.PREFIX + "spared")
+    report = await heap.collector().collect()
+    assert report is not None
+    assert report.artifacts.count == 1
+    assert await heap.kept() == set(digests)
+    assert gone not in digests
 
 
 async def test_many_rows_are_looked_at(heap: Dump) -> None:
@@ -236,7 +255,7 @@ class Meddled(Garbage):
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("what", ["commit", "open", "archive", "touch", "announce"])
+@pytest.mark.parametrize("what", ["commit", "open", "archive", "touch", "announce", "store", "stored"])
 async def test_whoever_names_or_puts_meanwhile_saves_it(heap: Dump, when: str, what: str) -> None:
     digest, gone = await heap.put("wanted"), await heap.put("nobody")
     meddled = Meddled(heap.garbage.client)
@@ -264,8 +283,17 @@ async def test_whoever_names_or_puts_meanwhile_saves_it(heap: Dump, when: str, w
     async def announce() -> None:
         await heap.garbage.spare(digest)
 
-    deed = {"commit": commit, "open": open_run, "archive": archive, "touch": touch, "announce": announce}[what]
-    setattr(meddled, when, deed)
+    async def store() -> None:
+        library = await open_library(heap.garbage, heap.store)
+        await library.put("default", "poster", words(x=artifact(digest)), Condition())
+
+    async def stored() -> None:
+        """Named after the first look; that it was announced is forgotten before the second."""
+        await store()
+        await heap.garbage.client.delete(keys.PREFIX + "spared")
+
+    deeds = {"commit": commit, "open": open_run, "archive": archive, "touch": touch, "announce": announce}
+    setattr(meddled, when, (deeds | {"store": store, "stored": stored})[what])
     report = await heap.collector(garbage=meddled).collect()
     assert report is not None
     assert report.artifacts.count == 1
