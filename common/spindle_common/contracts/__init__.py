@@ -13,12 +13,14 @@ from .workflow_schema import (
     InputSpec,
     Timeouts,
     RetryPolicy,
-    WorkflowNode,
     Workflow,
+    WorkflowNode,
+    Body,
 )
 
 __all__ = [
     "Artifact",
+    "Body",
     "DeadLetter",
     "Duration",
     "Event",

@@ -104,6 +104,63 @@ class RetryPolicy(BaseModel):
     ] = "1s"
 
 
+class Workflow(BaseModel):
+    """
+    A graph of typed nodes, written by a user.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        validate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+    schema_: Annotated[
+        Literal["spindle.workflow/v1"], Field(alias="schema", title="WorkflowSchema")
+    ] = "spindle.workflow/v1"
+    name: Annotated[
+        str,
+        Field(
+            description="Name under which people know it.",
+            pattern="^[a-z0-9][a-z0-9_-]{0,63}$",
+        ),
+    ] = "untitled"
+    description: Annotated[
+        str | MISSING, Field(description="What it makes.", max_length=4000)
+    ] = MISSING
+    inputs: Annotated[
+        dict[
+            Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")],
+            InputSpec,
+        ],
+        Field(
+            description="What a run may be given: a JSON Schema each, or an artifact.",
+            max_length=256,
+            validate_default=True,
+        ),
+    ] = {}
+    nodes: Annotated[
+        dict[
+            Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")],
+            WorkflowNode,
+        ],
+        Field(description="The steps, by id.", min_length=1),
+    ]
+    outputs: Annotated[
+        dict[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")], Any],
+        Field(
+            description="What a run gives: values that may hold references.",
+            max_length=256,
+        ),
+    ] = {}
+    on_failure: Annotated[
+        Literal["continue", "stop"],
+        Field(
+            description="Whether other branches go on after a node failed.",
+            title="OnFailure",
+        ),
+    ] = "continue"
+
+
 class WorkflowNode(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
@@ -164,11 +221,85 @@ class WorkflowNode(BaseModel):
     title: Annotated[
         str | MISSING, Field(description="For people.", max_length=200)
     ] = MISSING
+    over: Annotated[
+        Any | MISSING,
+        Field(
+            description="flow.map: the list, or what gives it, for each item of which the body runs."
+        ),
+    ] = MISSING
+    concurrency: Annotated[
+        int, Field(description="flow.map: items under way at once.", ge=1, le=1000)
+    ] = 16
+    on_item_error: Annotated[
+        Literal["fail", "skip", "null"],
+        Field(
+            description="flow.map: an item's failure fails the map, leaves the item out of every output, or puts null in its place.",
+            title="OnItemError",
+        ),
+    ] = "fail"
+    with_: Annotated[
+        dict[str, Any],
+        Field(
+            alias="with",
+            description="flow.map and flow.loop: what the body is given, by input.",
+        ),
+    ] = {}
+    body: Body | MISSING = MISSING
+    carry: Annotated[
+        dict[str, Any],
+        Field(
+            description="flow.loop: inputs of the first iteration; the body's outputs of the same name are those of the next."
+        ),
+    ] = {}
+    until: Annotated[
+        str | MISSING,
+        Field(
+            description="flow.loop: CEL over the body's nodes and inputs; the loop ends once it is true.",
+            max_length=512,
+        ),
+    ] = MISSING
+    max_iterations: Annotated[
+        int | MISSING,
+        Field(
+            description="flow.loop: it ends after so many in any case.", ge=1, le=10000
+        ),
+    ] = MISSING
+    workflow_ref: Annotated[
+        str | MISSING,
+        Field(
+            description="flow.call: a stored workflow and its version.",
+            examples=["poster@3"],
+            pattern="^[a-z0-9][a-z0-9_-]{0,63}(@[1-9][0-9]{0,8})?$",
+        ),
+    ] = MISSING
+    show: Annotated[
+        dict[str, Any],
+        Field(description="flow.approve: what the person who answers is shown."),
+    ] = {}
+    answer: Annotated[
+        dict[str, Any] | MISSING,
+        Field(description="flow.approve: the JSON Schema of an answer."),
+    ] = MISSING
+    deadline: Annotated[
+        str | MISSING,
+        Field(
+            description="flow.approve: how long an answer is waited for.",
+            examples=["60s"],
+            pattern="^[0-9]{1,9}(\\.[0-9]{1,3})?(ms|s|m|h|d)$",
+            title="Duration",
+        ),
+    ] = MISSING
+    default: Annotated[
+        Any | MISSING,
+        Field(
+            description="flow.approve: the answer once the deadline has passed; without it the node then fails."
+        ),
+    ] = MISSING
 
 
-class Workflow(BaseModel):
+class Body(BaseModel):
     """
-    A graph of typed nodes, written by a user.
+    A closed workflow inside a node; it sees its own inputs and nodes only.
     """
 
     model_config = ConfigDict(
@@ -176,26 +307,13 @@ class Workflow(BaseModel):
         validate_by_name=True,
         use_attribute_docstrings=True,
     )
-    schema_: Annotated[
-        Literal["spindle.workflow/v1"], Field(alias="schema", title="WorkflowSchema")
-    ] = "spindle.workflow/v1"
-    name: Annotated[
-        str,
-        Field(
-            description="Name under which people know it.",
-            pattern="^[a-z0-9][a-z0-9_-]{0,63}$",
-        ),
-    ] = "untitled"
-    description: Annotated[
-        str | MISSING, Field(description="What it makes.", max_length=4000)
-    ] = MISSING
     inputs: Annotated[
         dict[
             Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")],
             InputSpec,
         ],
         Field(
-            description="What a run may be given: a JSON Schema each, or an artifact.",
+            description="What it is given; a map's body also has `item` and `index`, a loop's `index`.",
             max_length=256,
             validate_default=True,
         ),
@@ -210,14 +328,11 @@ class Workflow(BaseModel):
     outputs: Annotated[
         dict[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")], Any],
         Field(
-            description="What a run gives: values that may hold references.",
+            description="What it gives: values that may hold references.",
             max_length=256,
         ),
     ] = {}
-    on_failure: Annotated[
-        Literal["continue", "stop"],
-        Field(
-            description="Whether other branches go on after a node failed.",
-            title="OnFailure",
-        ),
-    ] = "continue"
+
+
+Workflow.model_rebuild()
+WorkflowNode.model_rebuild()

@@ -7,7 +7,7 @@ mistake in one node hides nothing in the others: what is wrong is noted, and lef
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -20,6 +20,7 @@ from spindle_control.compiler.schemas import explain, meant
 
 _OURS = ("inputs", "item", "index", "carry")
 _OF_CEL = "as break const continue else false for function if import in let loop null package namespace return true var"
+_GIVEN = frozenset(["item", "index"])  # what a map or a loop may give its body
 RESERVED = frozenset([*_OURS, *_OF_CEL.split(), "void", "while"])
 _SCHEMA: dict[str, Any] = json.loads(
     resources.files("spindle_common.contracts").joinpath("workflow.schema.json").read_text()
@@ -29,14 +30,14 @@ _ID = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _LONG_NUMBER = re.compile(r"[0-9]{19}")
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 _WHOLE = jsonschema_rs.Draft202012Validator(_SCHEMA)
-_NODE, _SPEC = (
+_NODE, _SPEC, _BODY = (
     jsonschema_rs.Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": _SCHEMA["$defs"]})
-    for name in ("WorkflowNode", "InputSpec")
+    for name in ("WorkflowNode", "InputSpec", "Body")
 )
 _NODE_KEYS = tuple(_SCHEMA["$defs"]["WorkflowNode"]["properties"])
 _MOST_AFTER: int = _SCHEMA["$defs"]["WorkflowNode"]["properties"]["after"]["maxItems"]
 _MOST_EXPLAINED = 65_536
-_STAND_IN = {"nodes": {"a": {"type": "a.b@1"}}, "inputs": {}, "outputs": {}}
+_STAND_IN: dict[str, Any] = {"nodes": {"a": {"type": "a.b@1"}}, "inputs": {}, "outputs": {}}
 _CODES = {
     "required": "missing-key",
     "type": "wrong-type",
@@ -49,12 +50,17 @@ _DURATION_HINT = 'write a number with its unit: "500ms", "60s", "5m", "24h"'
 
 @dataclass
 class Draft:
-    """What could be read of a document; nodes and inputs by id, their broken parts left out."""
+    """What could be read of a document, or of a body in it, which stands at `base`.
+
+    Nodes and inputs by id, their broken parts left out; `bodies` are those of its nodes, by id.
+    """
 
     document: dict[str, Any]
     nodes: dict[str, dict[str, Any]]
     inputs: dict[str, dict[str, Any] | None]
     outputs: dict[str, Any]
+    base: str = ""
+    bodies: dict[str, "Draft"] = field(default_factory=dict)
 
 
 def read(document: object, limits: Limits, report: Report) -> Draft | None:
@@ -64,16 +70,40 @@ def read(document: object, limits: Limits, report: Report) -> Draft | None:
         return None
     if not healthy(document, limits, report):
         return None
-    nodes = document.get("nodes")
-    if isinstance(nodes, dict) and len(nodes) > limits.max_nodes:
-        report.add("/nodes", "too-many-nodes", f"it has {len(nodes)} nodes; {limits.max_nodes} are allowed")
+    if not _bounded(document, limits, report):
         return None
-    if _WHOLE.is_valid(document):
-        draft = Draft(document, document["nodes"], document.get("inputs", {}), document.get("outputs", {}))
-    else:
-        draft = _read_pieces(document, report)
+    whole = _WHOLE.is_valid(document)
+    draft = _draft(document, "") if whole else _read_pieces(document, _WHOLE, "", report)
     _check_reserved(draft, report)
     return draft
+
+
+def _bounded(document: dict[str, Any], limits: Limits, report: Report) -> bool:
+    """Whether there are no more nodes, and no bodies deeper in each other, than is allowed."""
+    count, depth, level = 0, 0, [("", document)]
+    while level:
+        if depth > limits.max_bodies:
+            detail = f"bodies are nested more than {limits.max_bodies} deep"
+            report.add(level[0][0], "too-deep", detail, "move some of it into a workflow of its own: flow.call")
+            return False
+        inner = []
+        for base, part in level:
+            nodes = part.get("nodes")
+            for id_, node in nodes.items() if isinstance(nodes, dict) else ():
+                count += 1
+                if isinstance(node, dict) and isinstance(node.get("body"), dict):
+                    inner.append((f"{base}/nodes{to_pointer(id_)}/body", node["body"]))
+        level, depth = inner, depth + 1
+    if count > limits.max_nodes:
+        report.add("/nodes", "too-many-nodes", f"it has {count} nodes; {limits.max_nodes} are allowed")
+    return count <= limits.max_nodes
+
+
+def _draft(document: dict[str, Any], base: str) -> Draft:
+    """Read what fits the schema."""
+    nodes = document["nodes"]
+    bodies = {id_: _draft(node["body"], f"{base}/nodes/{id_}/body") for id_, node in nodes.items() if "body" in node}
+    return Draft(document, nodes, document.get("inputs", {}), document.get("outputs", {}), base, bodies)
 
 
 def healthy(value: dict[str, Any], limits: Limits, report: Report, prefix: str = "") -> bool:
@@ -159,35 +189,47 @@ def _encodes(text: str) -> bool:
     return True
 
 
-def _read_pieces(document: dict[str, Any], report: Report) -> Draft:
-    shell = {key: _STAND_IN[key] if _is_filled(key, value) else value for key, value in document.items() if key in _TOP}
-    for error in _WHOLE.iter_errors(shell):
-        _note(error, shell, "", report)
-    for key in document.keys() - _TOP:
-        hint = report.meant(key, _TOP)
-        report.add(to_pointer(key), "unknown-key", f"a workflow has no `{shown(key)[1:-1]}`", hint)
+def _read_pieces(
+    document: dict[str, Any], schema: jsonschema_rs.Draft202012Validator, base: str, report: Report
+) -> Draft:
+    top = _TOP if schema is _WHOLE else _IN_BODY
+    shell = {key: _STAND_IN[key] if _is_filled(key, value) else value for key, value in document.items() if key in top}
+    for error in schema.iter_errors(shell):
+        _note(error, shell, base, report)
+    for key in document.keys() - top:
+        hint = report.meant(key, top)
+        report.add(
+            base + to_pointer(key),
+            "unknown-key",
+            f"a {'body' if base else 'workflow'} has no `{shown(key)[1:-1]}`",
+            hint,
+        )
     parts = {key: value if isinstance(value := document.get(key), dict) else {} for key in _STAND_IN}
     for key in "inputs", "outputs":
         if len(parts[key]) > 256:
-            report.add(f"/{key}", "too-large", f"it has {len(parts[key])} entries; 256 are allowed")
+            report.add(f"{base}/{key}", "too-large", f"it has {len(parts[key])} entries; 256 are allowed")
             parts[key] = {}
-    nodes = {id_: _read_node(id_, node, report) for id_, node in parts["nodes"].items()}
-    inputs = {name: _read_spec(name, spec, report) for name, spec in parts["inputs"].items()}
-    for name in parts["outputs"]:
-        _check_id(name, f"/outputs{to_pointer(name)}", report)
-    return Draft(document, nodes, inputs, parts["outputs"])
+    draft = Draft(document, {}, {}, parts["outputs"], base)
+    for id_, node in parts["nodes"].items():
+        draft.nodes[id_] = _read_node(id_, node, draft, report)
+    for name, spec in parts["inputs"].items():
+        draft.inputs[name] = _read_spec(name, spec, base, report)
+    for name in draft.outputs:
+        _check_id(name, f"{base}/outputs{to_pointer(name)}", report)
+    return draft
 
 
 _TOP = frozenset(_SCHEMA["properties"])
+_IN_BODY = frozenset(_SCHEMA["$defs"]["Body"]["properties"])
 
 
 def _is_filled(key: str, value: Any) -> bool:
     return key in _STAND_IN and isinstance(value, dict) and (bool(value) or key != "nodes")
 
 
-def _read_node(id_: str, node: Any, report: Report) -> dict[str, Any]:
-    """Return the parts of a node that fit the schema."""
-    pointer = f"/nodes{to_pointer(id_)}"
+def _read_node(id_: str, node: Any, level: Draft, report: Report) -> dict[str, Any]:
+    """Return the parts of a node that fit the schema; its body goes to the bodies of its level."""
+    pointer = f"{level.base}/nodes{to_pointer(id_)}"
     _check_id(id_, pointer, report)
     if not isinstance(node, dict):
         report.add(pointer, "wrong-type", "a node is an object", 'write {"type": "family.verb@1", "inputs": {…}}')
@@ -200,15 +242,20 @@ def _read_node(id_: str, node: Any, report: Report) -> dict[str, Any]:
     if isinstance(after, list) and len(after) > _MOST_AFTER:
         report.add(f"{pointer}/after", "too-large", f"it has {len(after)} items; {_MOST_AFTER} are the most")
         broken.add("after")
-    known = {key: value for key, value in node.items() if key not in broken}
+    if isinstance(node.get("body"), dict):
+        level.bodies[id_] = _read_pieces(node["body"], _BODY, f"{pointer}/body", report)
+    known = {key: value for key, value in node.items() if key != "body" and key not in broken}
+    if "body" in node and id_ not in level.bodies:
+        report.add(f"{pointer}/body", "wrong-type", "a body is an object", 'write {"nodes": {…}, "outputs": {…}}')
     for error in _errors(_NODE, known):
         _note(error, known, pointer, report)
         broken.update(str(part) for part in error.instance_path[:1])
-    return {key: value for key, value in known.items() if key not in broken}
+    kept = {key: value for key, value in known.items() if key not in broken}
+    return kept | ({"body": node["body"]} if id_ in level.bodies else {})
 
 
-def _read_spec(name: str, spec: Any, report: Report) -> dict[str, Any] | None:
-    pointer = f"/inputs{to_pointer(name)}"
+def _read_spec(name: str, spec: Any, base: str, report: Report) -> dict[str, Any] | None:
+    pointer = f"{base}/inputs{to_pointer(name)}"
     _check_id(name, pointer, report)
     errors = _errors(_SPEC, spec)
     for error in errors:
@@ -236,11 +283,11 @@ def _note(error: jsonschema_rs.ValidationError, value: Any, pointer: str, report
     detail, hint = explain(error, value)
     code = _CODES.get(error.kind.name, "bad-value")
     field = next((part for part in reversed(path) if isinstance(part, str)), "")
-    if "timeout" in path or field == "backoff":
+    if "timeout" in path or field in ("backoff", "deadline"):
         code, hint = "bad-duration", _DURATION_HINT
     elif field == "type" and error.kind.name == "pattern":
         code, hint = "unknown-type", 'a type is written "family.verb@1"'
-    elif field == "when":
+    elif field in ("when", "until"):
         code = "bad-expression"
     elif error.kind.name == "additionalProperties":
         code = "unknown-key"
@@ -254,6 +301,11 @@ def _check_id(id_: str, pointer: str, report: Report) -> None:
 
 
 def _check_reserved(draft: Draft, report: Report) -> None:
+    own = _GIVEN if draft.base else frozenset()
     for part, ids in (("nodes", draft.nodes), ("inputs", draft.inputs)):
-        for id_ in sorted(RESERVED & ids.keys()):
-            report.add(f"/{part}/{id_}", "reserved-id", f"`{id_}` has a meaning of its own", "choose another id")
+        for id_ in sorted((RESERVED - own if part == "inputs" else RESERVED) & ids.keys()):
+            report.add(
+                f"{draft.base}/{part}/{id_}", "reserved-id", f"`{id_}` has a meaning of its own", "choose another id"
+            )
+    for body in draft.bodies.values():
+        _check_reserved(body, report)
