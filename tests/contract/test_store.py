@@ -4,9 +4,6 @@ Runs on SQLite and, where its programs are installed, on PostgreSQL.
 """
 
 import asyncio
-import importlib.util
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,39 +11,7 @@ import pytest
 from spindle_common.problems import InvalidRequest, NotFound, Unavailable
 from spindle_control.store import CHUNK, IdempotencyMismatch, Store
 from spindle_control.writer import GROUP
-from support.postgres import Postgres
 from support.rows import a_run
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    if missing := Postgres.missing():
-        pytest.skip(f"PostgreSQL's {missing} is not installed")
-    if importlib.util.find_spec("asyncpg") is None:
-        pytest.skip("asyncpg is not installed")
-    server = Postgres()
-    try:
-        server.start()
-        yield server
-        server.stop()
-    finally:
-        server.close()
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite+aiosqlite:///{tmp_path / 'spindle.db'}"
-    server: Postgres = request.getfixturevalue("postgres")
-    await server.empty()
-    return server.url
-
-
-@pytest.fixture
-async def store(url: str) -> AsyncIterator[Store]:
-    opened = await Store.open(url)
-    yield opened
-    await opened.close()
 
 
 def an_event(number: int) -> dict[str, Any]:
@@ -227,20 +192,20 @@ async def test_a_ticket_is_used_once(store: Store) -> None:
     assert await store.take_ticket("b") is None
 
 
-async def test_what_was_written_outlives_the_process_that_wrote_it(url: str) -> None:
-    first = await Store.open(url)
+async def test_what_was_written_outlives_the_process_that_wrote_it(database_url: str) -> None:
+    first = await Store.open(database_url)
     await first.insert_run(a_run())
     await first.close()
     with pytest.raises(Unavailable):
         await first.insert_run(a_run("r2"))
-    second = await Store.open(url)
+    second = await Store.open(database_url)
     await second.check()
     assert (await second.run("r1")).id == "r1"
     await second.close()
 
 
-async def test_several_stores_open_and_write_one_database_together(url: str) -> None:
-    stores = await asyncio.gather(*(Store.open(url) for _ in range(4)))
+async def test_several_stores_open_and_write_one_database_together(database_url: str) -> None:
+    stores = await asyncio.gather(*(Store.open(database_url) for _ in range(4)))
     await asyncio.gather(*(store.insert_run(a_run(f"r{n}-{m}")) for m in range(20) for n, store in enumerate(stores)))
     taken = await asyncio.gather(*(store.take_over("r0-0", f"c{n}", 1) for n, store in enumerate(stores)))
     assert taken.count(True) == 1
