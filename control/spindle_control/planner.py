@@ -9,7 +9,7 @@ from typing import Any
 
 from spindle_common.digests import digest
 from spindle_common.queue import compact
-from spindle_control.compiler import Catalog, Checked, Limits, Plan, check, plan
+from spindle_control.compiler import Checked, Limits, Plan, check, plan
 from spindle_control.registry import Registry
 from spindle_control.settings import ControlSettings
 from spindle_control.store import RunRow
@@ -52,7 +52,9 @@ class Planner:
 
     def __init__(self, registry: Registry, settings: ControlSettings) -> None:
         self._registry = registry
-        self._limits = Limits(max_nodes=settings.max_nodes, max_bytes=settings.max_document_bytes)
+        self._limits = Limits(
+            max_nodes=settings.max_nodes, max_bytes=settings.max_document_bytes, max_bodies=settings.max_depth
+        )
         self._fuse = settings.fuse_chains
         self._cache: OrderedDict[tuple[str, str, int], Accepted] = OrderedDict()
 
@@ -67,9 +69,9 @@ class Planner:
             self._cache.move_to_end(key)
             return self._cache[key]
         catalog = self._registry.catalog()
-        checked = check(document, catalog, self._limits)
+        checked = check(document, catalog, self._limits, library)
         made = plan(checked, catalog, chains=self._fuse)
-        accepted = Accepted(checked, Planned.make(made, unseeded(made, catalog)), key[0])
+        accepted = Accepted(checked, Planned.make(made, frozenset(made.level.seeded)), key[0])
         self._cache[key] = accepted
         if len(self._cache) > _MOST:
             self._cache.popitem(last=False)
@@ -79,13 +81,3 @@ class Planner:
         """The plan of a run that calls nothing, if this control made it with the catalog of the moment."""
         accepted = self._cache.get((row.workflow_digest, "", self._registry.generation))
         return accepted.planned if accepted else None
-
-
-def unseeded(made: Plan, catalog: Catalog) -> frozenset[str]:
-    """Paths of nodes that take a seed and were given none."""
-    nodes: dict[str, Mapping[str, Any]] = {path: node for task in made.tasks for path, node in task.nodes.items()}
-    return frozenset(
-        path
-        for path, node in nodes.items()
-        if "seed" in catalog.types[node["type"]].inputs and "seed" not in node.get("inputs", {})
-    )

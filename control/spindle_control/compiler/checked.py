@@ -53,13 +53,55 @@ class CheckedNode:
     cache: bool = True
 
 
-@dataclass(frozen=True)
-class Checked:
-    """A workflow without mistakes; `nodes` stand in an order in which they could run."""
+@dataclass(slots=True)
+class CheckedFlow:
+    """A node of control flow: what holds a body, calls a workflow, or waits for a person.
 
-    document: dict[str, Any]
-    nodes: Mapping[str, CheckedNode]
+    `values` are resolved when it starts (`over`, `with`, `carry`, `inputs`, `show`), `settings` are constants.
+    """
+
+    id: str
+    type: CompiledType
+    values: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    body: "Level | None" = None
+    when: str | None = None
+    needs: dict[str, str] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
+    reads: set[str] = field(default_factory=set)
+    on_error: str = "fail"
+
+
+@dataclass(frozen=True)
+class Level:
+    """The nodes of a workflow, or of a body, in an order in which they could run; `count` includes those inside."""
+
+    nodes: Mapping[str, CheckedNode | CheckedFlow]
     inputs: Mapping[str, InputPort]
     outputs: Mapping[str, Any]
+    count: int = 0
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A workflow without mistakes."""
+
+    document: dict[str, Any]
+    level: Level
     on_failure: str
     warnings: tuple[Mistake, ...]
+
+    @property
+    def nodes(self) -> Mapping[str, CheckedNode | CheckedFlow]:
+        """Its own nodes, without those of bodies."""
+        return self.level.nodes
+
+    @property
+    def inputs(self) -> Mapping[str, InputPort]:
+        """What a run may be given."""
+        return self.level.inputs
+
+    @property
+    def outputs(self) -> Mapping[str, Any]:
+        """What a run gives."""
+        return self.level.outputs

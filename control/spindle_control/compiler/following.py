@@ -20,6 +20,7 @@ from spindle_control.compiler.shapes import MAX_DEPTH, MAX_PARTS, Budget, Shape,
 from spindle_control.compiler.types import types_of
 
 _MAX_BRANCHES = 8
+_ANNOTATIONS = {"title", "description", "default"}
 _Key = tuple[str, CompiledPort]
 
 
@@ -91,7 +92,7 @@ class Following:
             built[key] = self._built(id_, schema[key], inner)
         if self._wanted:
             return {}
-        if isinstance(built, dict) and built.keys() == {"anyOf"}:
+        if isinstance(built, dict) and built.keys() - _ANNOTATIONS == {"anyOf"}:
             return union(built["anyOf"])
         sizes = [self._size(built[key]) for key in marks]
         size = (1 + sum(parts for parts, _ in sizes), 1 + max(depth for _, depth in sizes))

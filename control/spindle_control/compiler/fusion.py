@@ -26,13 +26,15 @@ MAX_REMADE = 10_000
 @dataclass(frozen=True, slots=True)
 class Vertex:
     """A node as fusion sees it. `queues` are those on which it may run (none: light), `needs` the numbers of what it
-    waits for, `handles` those of them that hand it a handle, `pure` whether it always gives the same.
+    waits for, `handles` those of them that hand it a handle, `pure` whether it always gives the same. `flow`: control
+    carries it out, so that nothing can be fused with it.
     """
 
     queues: frozenset[str]
     needs: tuple[int, ...] = ()
     handles: tuple[int, ...] = ()
     pure: bool = True
+    flow: bool = False
 
 
 @dataclass(slots=True)

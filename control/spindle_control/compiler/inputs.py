@@ -41,17 +41,22 @@ _KEYWORDS = frozenset(
 )
 
 
-def read_specs(specs: Mapping[str, dict[str, Any] | None], report: Report) -> dict[str, InputPort | None]:
-    """Read the specifications of a workflow's inputs; None for one with a mistake."""
+def read_specs(
+    specs: Mapping[str, dict[str, Any] | None], report: Report, base: str = ""
+) -> dict[str, InputPort | None]:
+    """Read the specifications of the inputs of a workflow, or of the body at `base`; None for one with a mistake."""
     if len(json.dumps(specs)) > MAX_SPEC_BYTES:
         detail = f"the inputs' specifications are larger than {MAX_SPEC_BYTES} bytes together"
-        report.add("/inputs", "too-large", detail, "leave out what is not needed to check a value")
+        report.add(f"{base}/inputs", "too-large", detail, "leave out what is not needed to check a value")
         return dict.fromkeys(specs)
-    return {name: None if spec is None else _read_spec(name, spec, report) for name, spec in specs.items()}
+    return {
+        name: None if spec is None else read_spec(name, spec, f"{base}/inputs{to_pointer(name)}", report)
+        for name, spec in specs.items()
+    }
 
 
-def _read_spec(name: str, spec: dict[str, Any], report: Report) -> InputPort | None:
-    pointer = f"/inputs{to_pointer(name)}"
+def read_spec(name: str, spec: dict[str, Any], pointer: str, report: Report) -> InputPort | None:
+    """Read one specification, which stands at `pointer`; None if there is a mistake in it."""
     raw = {key: value for key, value in spec.items() if key not in _OWN}
     errors = meta_errors(raw)
     for error in map(meant, errors):
@@ -74,7 +79,7 @@ def _read_spec(name: str, spec: dict[str, Any], report: Report) -> InputPort | N
     default = spec.get("default", MISSING)
     port = InputPort(name, schema, validator, spec.get("optional", False), _as_typed(default, schema))
     if default is not MISSING:
-        _check_value(port, default, f"{pointer}/default", "bad-default", report)
+        check_value(port, default, f"{pointer}/default", "bad-default", report)
     return port
 
 
@@ -92,7 +97,8 @@ def _check_keywords(schema: Any, pointer: str, report: Report) -> None:
         _check_keywords(part, pointer + where, report)
 
 
-def _check_value(port: InputPort, value: Any, pointer: str, code: str, report: Report) -> None:
+def check_value(port: InputPort, value: Any, pointer: str, code: str, report: Report) -> None:
+    """Note what is wrong with a value for an input."""
     if type(value) in (dict, list, str) and len(json.dumps(value)) > Limits.max_value_bytes:
         report.add(
             pointer, "too-large", f"it is larger than {Limits.max_value_bytes} bytes", "upload it as an artifact"
@@ -142,7 +148,7 @@ def _bind(
     for name, port in ports.items():
         if name in given:
             value = _as_typed(given[name], port.schema)
-            _check_value(port, value, prefix + to_pointer(name), "bad-input", report)
+            check_value(port, value, prefix + to_pointer(name), "bad-input", report)
             bound[name] = value
         elif port.default is not MISSING:
             bound[name] = port.default

@@ -6,30 +6,29 @@ from typing import Any
 from spindle_common.durations import parse_duration
 from spindle_control.compiler.catalog import CompiledPort, CompiledType
 from spindle_control.compiler.checked import CheckedNode
+from spindle_control.compiler.flow_types import FLOW_KEYS, FLOWS
 from spindle_control.compiler.limits import Limits
 from spindle_control.compiler.ports import PortCheck, is_larger
-from spindle_control.compiler.references import Found, Reference, find, read_expression
+from spindle_control.compiler.reading import Reader
+from spindle_control.compiler.references import find
 from spindle_control.compiler.report import below, shown
-from spindle_control.compiler.scope import Scope, Shape
+from spindle_control.compiler.scope import Scope
 from spindle_control.compiler.types import describe
 
 
-class NodeCheck:
+class NodeCheck(Reader):
     """The check of one node against its type and the others; `result` is what is known of it afterwards."""
 
     def __init__(self, id_: str, node: Mapping[str, Any], scope: Scope, limits: Limits) -> None:
-        self._id, self._node, self._scope, self._limits = id_, node, scope, limits
-        self._report = scope.report
-        self._at = below("/nodes", id_)
+        super().__init__(id_, node, scope, limits)
         self._inputs_at = f"{self._at}/inputs"
         self._type = scope.types[id_]
-        self._needs: dict[str, str] = {}
         self._handles: dict[str, str] = {}
-        self._reads: set[str] = set()
 
     def run(self) -> tuple[dict[str, str], CheckedNode | None]:
         """Check it. Returns what it waits for (with where that is said), and the node unless its type is unknown."""
         self._check_type()
+        self._check_keys()
         inputs = self._node.get("inputs", {})
         for port, value in inputs.items():
             self._check_input(port, value)
@@ -75,15 +74,20 @@ class NodeCheck:
         name = self._node.get("type")
         if self._type is not None or name is None:
             return
-        types = self._scope.catalog.types
+        types = {*self._scope.catalog.types, *FLOWS}
         family = name.partition("@")[0]
         versions = sorted((known for known in types if known.partition("@")[0] == family), key=len)
         if versions:
             hint: str | None = "there is " + ", ".join(versions)
             self._report.add(f"{self._at}/type", "unknown-version", f"`{family}` has no version `{name}`", hint)
         else:
-            hint = self._report.meant(name, types.keys(), "`spindle nodes` lists what the workers offer")
+            hint = self._report.meant(name, types, "`spindle nodes` lists what the workers offer")
             self._report.add(f"{self._at}/type", "unknown-type", f"there is no node type `{shown(name)[1:-1]}`", hint)
+
+    def _check_keys(self) -> None:
+        for key in sorted(FLOW_KEYS & self._node.keys()):
+            detail = f"only `flow.*` nodes have `{key}`"
+            self._report.add(below(self._at, key), "unknown-key", detail, "what a node is given stands in its `inputs`")
 
     def _check_input(self, name: str, value: Any) -> None:
         pointer = below(self._inputs_at, name)
@@ -107,25 +111,6 @@ class NodeCheck:
         else:
             check.check(value, pointer)
             self._handles = check.handles | self._handles
-
-    def _resolve(self, found: Found) -> dict[str, Shape]:
-        """Return what the references of a value give, by their pointers, and wait for them."""
-        for expression, where in found.expressions:
-            self._wait_for(self._scope.expression(expression, where, self._id))
-        self._wait_for(found.references)
-        shapes = {}
-        for reference in found.references:
-            shape = self._scope.shape(reference, self._id)
-            if shape is not None:
-                shapes[reference.pointer] = shape
-        return shapes
-
-    def _wait_for(self, references: list[Reference]) -> None:
-        for reference in references:
-            if reference.owner == "inputs":
-                self._reads.add(reference.name)
-            elif reference.owner in self._scope.types and reference.owner != self._id:
-                self._needs.setdefault(reference.owner, reference.pointer)
 
     def _check_missing(self, inputs: Mapping[str, Any]) -> None:
         if self._type is None:
@@ -153,21 +138,6 @@ class NodeCheck:
             hint = "a run will wait until one is there"
             detail = f"no worker serves the queue `{queue}` now, on which `{node_type.name}` runs"
             self._report.warn(f"{self._at}/queue" if wanted else self._at, "no-worker", detail, hint)
-
-    def _check_when(self) -> None:
-        if "when" in self._node:
-            expression = read_expression(self._node["when"], f"{self._at}/when", self._report)
-            if expression is not None:
-                self._wait_for(self._scope.expression(expression, f"{self._at}/when", self._id))
-
-    def _check_after(self) -> list[str]:
-        known = []
-        for at, id_ in enumerate(self._node.get("after", ())):
-            pointer = f"{self._at}/after/{at}"
-            if self._scope.knows_node(id_, pointer, self._id):
-                self._needs.setdefault(id_, pointer)
-                known.append(id_)
-        return list(dict.fromkeys(known))
 
 
 def _what(port: CompiledPort) -> str:

@@ -5,22 +5,22 @@ default model. A task waits for the nodes in `needs`, reads the run inputs in `i
 `starts` at once, for they need nothing from inside it.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from spindle_common.digests import digest
 from spindle_common.problems import InvalidWorkflow, mistake
 from spindle_control.compiler.catalog import Catalog, CompiledPort
-from spindle_control.compiler.checked import Checked, CheckedNode
+from spindle_control.compiler.checked import MISSING, Checked, CheckedFlow, CheckedNode, InputPort, Level
 from spindle_control.compiler.fusion import HandleCrosses, Vertex
 from spindle_control.compiler.tasks import Task, fuse
 
 
 @dataclass(frozen=True)
 class PlanTask:
-    """Nodes that a worker runs as a unit, by path in an order in which they can run; `id` is the path of the first
-    that no other task owns.
+    """Nodes that a worker runs as a unit, by id in an order in which they can run; `id` is that of the first that no
+    other task owns.
     """
 
     id: str
@@ -34,15 +34,68 @@ class PlanTask:
 
 
 @dataclass(frozen=True)
+class PlanFlow:
+    """A node of control flow. `node` has what decides whether it runs and what it is given, as a `TaskNode` has it."""
+
+    id: str
+    node: dict[str, Any]
+    settings: dict[str, Any]
+    needs: tuple[str, ...]
+    body: "PlanLevel | None" = None
+
+    @property
+    def kind(self) -> str:
+        """Its type, such as `flow.map@1`."""
+        return str(self.settings["kind"])
+
+
+@dataclass(frozen=True)
+class PlanLevel:
+    """What is walked: a workflow, or a body. `seeded` are nodes that take a seed and were given none; `inputs` are a
+    body's: `schema`, `optional` and perhaps `default` of each. (A run's own are bound when it is accepted.)
+    """
+
+    digest: str
+    tasks: tuple[PlanTask, ...]
+    flows: tuple[PlanFlow, ...]
+    node_task: Mapping[str, tuple[str, ...]]
+    outputs: dict[str, Any]
+    seeded: tuple[str, ...]
+    inputs: dict[str, dict[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "PlanLevel":
+        """Read what `to_json` wrote, also after a trip through text."""
+        return PlanLevel(**_level_from(document))
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What a run does: its tasks, which tasks hold each node, and what it gives in the end."""
+    """What a run does: its level with those inside, and what it gives in the end."""
 
     digest: str
     workflow: dict[str, Any]
-    tasks: tuple[PlanTask, ...]
-    node_task: Mapping[str, tuple[str, ...]]
-    outputs: dict[str, Any]
+    level: PlanLevel
     on_failure: str
+
+    @property
+    def tasks(self) -> tuple[PlanTask, ...]:
+        """The tasks of the workflow itself."""
+        return self.level.tasks
+
+    @property
+    def node_task(self) -> Mapping[str, tuple[str, ...]]:
+        """Which tasks hold each node; a node of control flow stands for itself."""
+        return self.level.node_task
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        """What the run gives."""
+        return self.level.outputs
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON."""
@@ -51,14 +104,27 @@ class Plan:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Plan":
         """Read what `to_json` wrote, also after a trip through text."""
-        tasks = tuple(_task_from(task) for task in document["tasks"])
-        node_task = {path: tuple(ids) for path, ids in document["node_task"].items()}
-        return cls(**{**document, "tasks": tasks, "node_task": node_task})
+        return cls(**{**document, "level": PlanLevel.from_json(document["level"])})
+
+
+def _level_from(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **document,
+        "tasks": tuple(_task_from(task) for task in document["tasks"]),
+        "flows": tuple(_flow_from(flow) for flow in document["flows"]),
+        "node_task": {path: tuple(ids) for path, ids in document["node_task"].items()},
+        "seeded": tuple(document["seeded"]),
+    }
 
 
 def _task_from(document: Mapping[str, Any]) -> PlanTask:
     lists = {key: tuple(document[key]) for key in ("needs", "inputs", "starts")}
     return PlanTask(**{**document, **lists})
+
+
+def _flow_from(document: Mapping[str, Any]) -> PlanFlow:
+    body = document["body"] and PlanLevel.from_json(document["body"])
+    return PlanFlow(**{**document, "needs": tuple(document["needs"]), "body": body})
 
 
 def plan(checked: Checked, catalog: Catalog, *, chains: bool = True) -> Plan:
@@ -68,36 +134,73 @@ def plan(checked: Checked, catalog: Catalog, *, chains: bool = True) -> Plan:
         InvalidWorkflow: a handle would have to leave its worker: the catalog has changed since the check.
 
     """
-    nodes = list(checked.nodes.values())
+    level = replace(_plan_level(checked.level, catalog, chains=chains), inputs={})
+    workflow = _normalised(checked, level)
+    types = sorted(set(_keys(checked.level)))
+    return Plan(digest([workflow, types, level.digest]), workflow, level, checked.on_failure)
+
+
+def _keys(level: Level) -> Iterator[str]:
+    for node in level.nodes.values():
+        if isinstance(node, CheckedNode):
+            yield node.type.key
+        elif node.body is not None:
+            yield from _keys(node.body)
+
+
+def _plan_level(level: Level, catalog: Catalog, *, chains: bool) -> PlanLevel:
+    nodes = list(level.nodes.values())
     try:
-        made = fuse(vertices(checked.nodes, catalog), catalog.choose, chains=chains)
+        made = fuse(vertices(level.nodes, catalog), catalog.choose, chains=chains)
     except HandleCrosses as error:
-        pointer, detail, hint = crossing(error, checked.nodes)
+        pointer, detail, hint = crossing(error, level.nodes)
         raise InvalidWorkflow(detail, errors=[mistake(pointer, "handle-crosses", detail, hint)]) from None
-    pins = {node.id: _pinned(node, catalog) for node in nodes}
-    bodies = {node.id: _body(node, pins[node.id]) for node in nodes}
-    tasks = tuple(_plan_task(task, nodes, bodies) for task in made)
+    bodies = {node.id: _body(node, _pinned(node, catalog)) for node in nodes if isinstance(node, CheckedNode)}
+    tasks = tuple(_plan_task(task, nodes, bodies) for task in made if not isinstance(nodes[task.own[0]], CheckedFlow))
+    flows = tuple(_plan_flow(node, catalog, chains=chains) for node in nodes if isinstance(node, CheckedFlow))
     node_task: dict[str, list[str]] = {node.id: [] for node in nodes}
     for task in tasks:
-        for path in task.nodes:
-            node_task[path].append(task.id)
-    workflow = _normalised(checked, pins)
-    types = sorted({node.type.key for node in nodes})
-    return Plan(
-        digest([workflow, types, [[task.id, task.queue, list(task.nodes)] for task in tasks]]),
-        workflow,
+        for id_ in task.nodes:
+            node_task[id_].append(task.id)
+    for flow in flows:
+        node_task[flow.id].append(flow.id)
+    return PlanLevel(
+        digest([[task.id, task.queue, list(task.nodes), list(task.needs)] for task in tasks] + [[f.id] for f in flows]),
         tasks,
-        {path: tuple(ids) for path, ids in node_task.items()},
-        dict(checked.outputs),
-        checked.on_failure,
+        flows,
+        {id_: tuple(ids) for id_, ids in node_task.items()},
+        dict(level.outputs),
+        tuple(n.id for n in nodes if isinstance(n, CheckedNode) and "seed" in n.type.inputs and "seed" not in n.inputs),
+        {name: _input(port) for name, port in level.inputs.items()},
     )
 
 
-def vertices(nodes: Mapping[str, CheckedNode], catalog: Catalog) -> list[Vertex]:
+def _input(port: InputPort) -> dict[str, Any]:
+    said = {"schema": port.schema, "optional": port.optional}
+    return said if port.default is MISSING else said | {"default": port.default}
+
+
+def _plan_flow(flow: CheckedFlow, catalog: Catalog, *, chains: bool) -> PlanFlow:
+    said = {
+        "inputs": flow.values,
+        "when": flow.when,
+        "needs": list(flow.needs),
+        "after": list(flow.after),
+        "on_error": flow.on_error if flow.on_error != "fail" else None,
+    }
+    node = {"type": flow.type.name} | {key: value for key, value in said.items() if value not in (None, [], {})}
+    body = None if flow.body is None else _plan_level(flow.body, catalog, chains=chains)
+    return PlanFlow(flow.id, node, flow.settings, tuple(flow.needs), body)
+
+
+def vertices(nodes: Mapping[str, CheckedNode | CheckedFlow], catalog: Catalog) -> list[Vertex]:
     """Return the nodes as fusion sees them, numbered in their order."""
     number = {id_: at for at, id_ in enumerate(nodes)}
     made = []
     for node in nodes.values():
+        if isinstance(node, CheckedFlow):  # a queue of its own keeps it apart
+            made.append(Vertex(frozenset([f"flow {node.id}"]), tuple(number[id_] for id_ in node.needs), flow=True))
+            continue
         offered = catalog.queues.get(node.type.name, frozenset())
         made.append(
             Vertex(
@@ -110,7 +213,7 @@ def vertices(nodes: Mapping[str, CheckedNode], catalog: Catalog) -> list[Vertex]
     return made
 
 
-def crossing(error: HandleCrosses, nodes: Mapping[str, CheckedNode]) -> tuple[str, str, str]:
+def crossing(error: HandleCrosses, nodes: Mapping[str, CheckedNode | CheckedFlow]) -> tuple[str, str, str]:
     """Return the pointer, the words and the hint of a handle that cannot stay where it is."""
     ids = list(nodes)
     source, target = ids[error.source], ids[error.target]
@@ -119,7 +222,9 @@ def crossing(error: HandleCrosses, nodes: Mapping[str, CheckedNode]) -> tuple[st
         detail += "no queue offers both"
     else:
         detail += f"`{ids[error.between]}`, on the way between nodes that share it, does not run on their queue"
-    return nodes[target].handles[source], detail, "give all of them one queue, or decode before and encode after"
+    reader = nodes[target]
+    where = reader.handles[source] if isinstance(reader, CheckedNode) else ""
+    return where, detail, "give all of them one queue, or decode before and encode after"
 
 
 def _pinned(node: CheckedNode, catalog: Catalog) -> dict[str, Any]:
@@ -170,8 +275,10 @@ def _may_be_left_out(node: CheckedNode, name: str, value: Any) -> bool:
     return type(value) in (dict, list) and port is not None and not port.required
 
 
-def _plan_task(task: Task, nodes: Sequence[CheckedNode], bodies: Mapping[str, dict[str, Any]]) -> PlanTask:
-    members = [nodes[at] for at in task.nodes]
+def _plan_task(
+    task: Task, nodes: Sequence[CheckedNode | CheckedFlow], bodies: Mapping[str, dict[str, Any]]
+) -> PlanTask:
+    members = [node for at in task.nodes if isinstance(node := nodes[at], CheckedNode)]
     inside = {node.id for node in members}
     needs = sorted({id_ for node in members for id_ in node.needs if id_ not in inside})
     inputs = sorted({name for node in members for name in node.reads})
@@ -182,10 +289,28 @@ def _plan_task(task: Task, nodes: Sequence[CheckedNode], bodies: Mapping[str, di
     return PlanTask(own, task.queue, inner, tuple(needs), tuple(inputs), starts, patience)
 
 
-def _normalised(checked: Checked, pins: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _normalised(checked: Checked, level: PlanLevel) -> dict[str, Any]:
     """Return the document with what it left to defaults, and the models as they are pinned."""
     document = {"name": "untitled", "inputs": {}, "outputs": {}, "on_failure": "continue"} | checked.document
+    return document | {"nodes": _with_pins(checked.document["nodes"], checked.level, level)}
+
+
+def _with_pins(written: Mapping[str, Any], checked: Level, level: PlanLevel) -> dict[str, Any]:
+    """Return nodes as they were written, with the models that tasks will get, those of bodies too."""
+    planned = {id_: node["inputs"] for task in level.tasks for id_, node in task.nodes.items() if "inputs" in node}
+    bodies = {flow.id: flow.body for flow in level.flows}
     nodes = {}
-    for id_, node in checked.document["nodes"].items():
-        nodes[id_] = node | {"inputs": node.get("inputs", {}) | pins[id_]} if pins[id_] else node
-    return document | {"nodes": nodes}
+    for id_, node in written.items():
+        found = checked.nodes[id_]
+        if isinstance(found, CheckedNode):
+            pins = {
+                name: planned[id_][name]
+                for name, port in found.type.inputs.items()
+                if port.is_model and name in planned.get(id_, {})
+            }
+            nodes[id_] = node | {"inputs": node.get("inputs", {}) | pins} if pins else node
+        elif "body" in node and found.body is not None and (inner := bodies[id_]) is not None:
+            nodes[id_] = node | {"body": node["body"] | {"nodes": _with_pins(node["body"]["nodes"], found.body, inner)}}
+        else:
+            nodes[id_] = node
+    return nodes

@@ -1,4 +1,4 @@
-"""What a reference may see: the nodes by id with their types, and the run's inputs."""
+"""What a reference may see: the nodes of its level by id, with their types, and the inputs of the run or the body."""
 
 from collections.abc import Mapping
 from copy import copy
@@ -19,7 +19,11 @@ __all__ = ["Scope", "Shape"]
 
 
 class Scope:
-    """Resolves references to what they give; those to nothing are noted in the report."""
+    """Resolves references to what they give; those to nothing are noted in the report.
+
+    `base` is the pointer of the level: "" for the workflow, else that of a body. `flows` are the types of the nodes
+    that hold bodies or wait for people.
+    """
 
     def __init__(
         self,
@@ -27,8 +31,11 @@ class Scope:
         inputs: Mapping[str, InputPort | None],
         catalog: Catalog,
         report: Report,
+        *,
+        base: str = "",
+        flows: Mapping[str, CompiledType | None] | None = None,
     ) -> None:
-        self.inputs, self.catalog, self.report = inputs, catalog, report
+        self.inputs, self.catalog, self.report, self.base = inputs, catalog, report, base
         known: dict[str, CompiledType | None] = {}
         for node in nodes.values():
             name = node.get("type")
@@ -36,7 +43,7 @@ class Scope:
                 known[name] = catalog.compiled(name)
         self._compared: dict[tuple[int, int], tuple[Any, Any, str | None]] = {}
         self._validators: dict[int, tuple[Any, Validator | None]] = {}
-        self.types = {id_: known.get(node.get("type", "")) for id_, node in nodes.items()}
+        self.types = {id_: known.get(node.get("type", "")) for id_, node in nodes.items()} | dict(flows or {})
         self.following = Following(nodes, self.look)
 
     def shape(self, reference: Reference, reader: str | None = None) -> Shape | None:

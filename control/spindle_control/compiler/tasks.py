@@ -40,9 +40,9 @@ class _Making:
                 self._users[other].append(at)
 
     def add_lone_lights(self) -> None:
-        """Give each light node that nothing uses a group of its own."""
+        """Give each light node that nothing uses, or that control's own nodes use, a group of its own."""
         for at, light in enumerate(self._light):
-            if light and not self._users[at]:
+            if light and (not self._users[at] or any(self._vertices[user].flow for user in self._users[at])):
                 self._settle(at, len(self._groups))
 
     def _settle(self, at: int, number: int) -> None:
