@@ -35,11 +35,17 @@ REFERENCE: dict[str, Any] = {
     "dpmpp_2m": (diffusers.DPMSolverMultistepScheduler, {}),
     "dpmpp_2m_karras": (diffusers.DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
     "dpmpp_2m_sde": (diffusers.DPMSolverMultistepScheduler, {"algorithm_type": "sde-dpmsolver++"}),
+    "dpmpp_2m_sde_heun": (
+        diffusers.DPMSolverMultistepScheduler,
+        {"algorithm_type": "sde-dpmsolver++", "solver_type": "heun"},
+    ),
     "dpmpp_2m_sde_karras": (
         diffusers.DPMSolverMultistepScheduler,
         {"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": True},
     ),
     "dpmpp_2s": (diffusers.DPMSolverSinglestepScheduler, {}),
+    "dpm2": (diffusers.KDPM2DiscreteScheduler, {}),
+    "dpm2_a": (diffusers.KDPM2AncestralDiscreteScheduler, {}),
     "euler": (diffusers.EulerDiscreteScheduler, {}),
     "euler_a": (diffusers.EulerAncestralDiscreteScheduler, {}),
     "heun": (diffusers.HeunDiscreteScheduler, {"clip_sample": False}),
@@ -47,6 +53,7 @@ REFERENCE: dict[str, Any] = {
     "pndm": (diffusers.PNDMScheduler, {"skip_prk_steps": True}),
     "tcd": (diffusers.TCDScheduler, {"clip_sample": False}),
     "unipc": (diffusers.UniPCMultistepScheduler, {}),
+    "unipc_bh1": (diffusers.UniPCMultistepScheduler, {"solver_type": "bh1", "final_sigmas_type": "sigma_min"}),
 }
 
 

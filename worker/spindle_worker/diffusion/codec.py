@@ -6,29 +6,43 @@ from PIL import Image
 
 from spindle_common.problems import BadInput, NodeFailed
 from spindle_worker.diffusion.requests import Conditioning, LatentBatch
+from spindle_worker.diffusion.words import PLAIN, Wording, encode_words
 from spindle_worker.models.loading import LoadedModel
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 
-def encode_text(model: LoadedModel, prompt: str, negative_prompt: str = "", *, guided: bool = True) -> Conditioning:
+def encode_text(
+    model: LoadedModel, prompt: str, negative_prompt: str = "", *, guided: bool = True, how: Wording = PLAIN
+) -> Conditioning:
     """Encode a prompt, and with `guided` a negative one; models that own their loop get the words as they are."""
-    import torch
-
     words: dict[str, Any] = {"recipe": model.recipe, "prompt": prompt, "negative_prompt": negative_prompt}
     if model.layout == "pipeline":
+        if how.layer is not None:
+            raise BadInput("This model's own pipeline encodes its prompts: no layer can be chosen")
         return Conditioning(**words)
+    if how != PLAIN:
+        positive, pooled = encode_words(model, prompt, how)
+        negative, negative_pooled = encode_words(model, negative_prompt, how)
+        return Conditioning(
+            **words, positive=positive, negative=negative, pooled=pooled, negative_pooled=negative_pooled
+        )
+    return Conditioning(**words, **_encoded(model, words, guided))
+
+
+def _encoded(model: LoadedModel, words: dict[str, Any], guided: bool) -> dict[str, Any]:
+    import torch
+
     with torch.inference_mode():
         encoded = model.pipe.encode_prompt(
-            prompt=prompt,
+            prompt=words["prompt"],
             device=torch.device(model.device),
             num_images_per_prompt=1,
             do_classifier_free_guidance=guided,
-            negative_prompt=negative_prompt or None,
+            negative_prompt=words["negative_prompt"] or None,
         )
-    names = ("positive", "negative", "pooled", "negative_pooled")
-    return Conditioning(**words, **dict(zip(names, encoded, strict=False)))
+    return dict(zip(("positive", "negative", "pooled", "negative_pooled"), encoded, strict=False))
 
 
 def encode_picture(model: LoadedModel, picture: Image.Image, generator: "Generator | None" = None) -> LatentBatch:
@@ -46,7 +60,14 @@ def encode_picture(model: LoadedModel, picture: Image.Image, generator: "Generat
             spread = encoded.latent_dist
             latents = spread.mode() if generator is None else spread.sample(generator)
         scaled = _scale(model, latents.to(model.dtype))
-    return LatentBatch(model.recipe, scaled, picture.width, picture.height)
+    return LatentBatch(model.recipe, scaled, picture.width, picture.height, space=latent_space(model))
+
+
+def latent_space(model: LoadedModel) -> tuple[object, ...]:
+    """What says whether two models' latents mean the same, as far as their configurations tell: channels, scale."""
+    config = getattr(getattr(model.pipe, "vae", None), "config", None)
+    names = ("latent_channels", "scaling_factor", "shift_factor")
+    return (model.layout == "pipeline", model.scale, *(getattr(config, name, None) for name in names))
 
 
 def decode_latents(model: LoadedModel, latents: LatentBatch) -> Image.Image:

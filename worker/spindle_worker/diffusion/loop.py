@@ -6,7 +6,7 @@
     state.latents
 
 A `DenoiseState` is all that a request needs between two ticks, so that requests can join and leave a batch between
-steps: a tick is one forward pass of the UNet over the rows of all its states (two a state with guidance, else one),
+steps: a tick is one forward pass of the UNet over the rows of all its states (one for each prompt; see `rows`),
 then each state's own guidance and scheduler. Noise comes from the state's own CPU generator, in the order in which
 diffusers' pipelines draw it, and the result equals theirs.
 """
@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from spindle_common.problems import BadInput
+from spindle_worker.diffusion.levels import end_early, from_own_form, noise_level, to_own_form
 from spindle_worker.diffusion.requests import Request
+from spindle_worker.diffusion.rows import Rows, lay_out
 from spindle_worker.diffusion.schedulers import make_scheduler, set_steps
 from spindle_worker.models.loading import LoadedModel
 
@@ -25,17 +27,26 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What of a picture shall stay: `mask` is 0 there, `clean` its latents, `noise` what lies on them on the way."""
+
+    mask: "Tensor"
+    clean: "Tensor"
+    noise: "Tensor"
+
+
 @dataclass(eq=False)
 class DenoiseState:
-    """One request between two steps. `hidden` and `added` hold `rows` rows: negative first, then positive."""
+    """One request between two steps; `prompts` are its rows in a forward pass."""
 
     latents: "Tensor"
     timesteps: "Tensor"
     guidance: float
     generator: "Generator"
     scheduler: Any
-    hidden: "Tensor"
-    added: dict[str, "Tensor"] = field(default_factory=dict)
+    prompts: Rows
+    kept: Kept | None = None
     guidance_embedding: "Tensor | None" = None
     options: dict[str, Any] = field(default_factory=dict)
     steps: int = 0
@@ -45,7 +56,7 @@ class DenoiseState:
     @property
     def rows(self) -> int:
         """Rows that it takes in a forward pass."""
-        return int(self.hidden.shape[0])
+        return int(self.prompts.hidden.shape[0])
 
     @property
     def finished(self) -> bool:
@@ -64,7 +75,7 @@ class DenoiseState:
     @property
     def batch_key(self) -> tuple[object, ...]:
         """States with the same key may share a tick."""
-        return (self.latents.shape, self.hidden.shape[1:], self.guidance_embedding is None)
+        return (self.latents.shape, self.prompts.hidden.shape[1:], self.guidance_embedding is None)
 
 
 def new_generator(seed: int) -> "Generator":
@@ -80,24 +91,36 @@ def begin(model: LoadedModel, request: Request, generator: "Generator | None" = 
     `generator` continues one that has drawn already (for the VAE's encoding); else it starts from the seed.
     """
     generator = generator or new_generator(request.seed)
-    scheduler = make_scheduler(model.pipe.scheduler, request.scheduler)
-    set_steps(scheduler, request.steps, model.device)
-    timesteps, steps = _timesteps(scheduler, request)
-    latents = _first_latents(model, request, scheduler, timesteps, generator)
+    scheduler = make_scheduler(model.pipe.scheduler, request.scheduler, request.spacing)
+    set_steps(scheduler, request.steps, model.device, request.spacing)
+    first, last = part(request)
+    if last < request.steps and not request.leftover_noise:
+        end_early(scheduler, last)
+    timesteps = _timesteps(scheduler, first, last)
+    noise = _noise(model, request, generator)
+    latents = _first_latents(request, scheduler, first, noise)
     guided = request.guidance > 1 and model.pipe.unet.config.time_cond_proj_dim is None
-    hidden, added = _conditioning(model, request, guided)
     return DenoiseState(
         latents=latents,
         timesteps=timesteps,
         guidance=request.guidance,
         generator=generator,
         scheduler=scheduler,
-        hidden=hidden,
-        added=added,
+        prompts=lay_out(model, request, guided),
+        kept=_kept(request, noise),
         guidance_embedding=_guidance_embedding(model, request),
         options=_step_options(scheduler, generator),
-        steps=steps,
+        steps=last - first,
     )
+
+
+def finished_latents(state: DenoiseState, request: Request) -> "Tensor":
+    """The latents that a finished state leaves; noise that is left in them lies on top of them."""
+    last = part(request)[1]
+    if last >= request.steps or not request.leftover_noise:
+        return state.latents
+    order = getattr(state.scheduler, "order", 1)
+    return from_own_form(state.scheduler, state.latents, noise_level(state.scheduler, last * order))
 
 
 def tick(model: LoadedModel, states: Sequence[DenoiseState], *, clean: bool = False) -> None:
@@ -116,54 +139,56 @@ def tick(model: LoadedModel, states: Sequence[DenoiseState], *, clean: bool = Fa
             _advance(state, scaled, prediction, clean)
 
 
-def _timesteps(scheduler: Any, request: Request) -> tuple["Tensor", int]:
-    """Timesteps to go through and the steps they make; less than all where the picture grows out of another."""
+def part(request: Request) -> tuple[int, int]:
+    """The first step to be made and the one behind the last: of `steps`, those that `strength` leaves, or as asked."""
+    first = 0
+    if request.first_step is not None:
+        first = request.first_step
+    elif request.start is not None:
+        first = request.steps - max(1, min(int(request.steps * request.strength), request.steps))
+    last = request.steps if request.last_step is None else min(request.last_step, request.steps)
+    if first >= last:
+        raise BadInput(f"There is no step from {first} to {last} to be made")
+    return first, last
+
+
+def _timesteps(scheduler: Any, first: int, last: int) -> "Tensor":
+    """Timesteps to go through; those of the last step of all may be fewer than those of others."""
     order = getattr(scheduler, "order", 1)
-    first, steps = 0, request.steps
-    if request.start is not None:
-        steps = max(1, min(int(request.steps * request.strength), request.steps))
-        first = (request.steps - steps) * order
     if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(first)
-    return scheduler.timesteps[first:], steps
+        scheduler.set_begin_index(first * order)
+    whole = last >= (scheduler.num_inference_steps or last)
+    return scheduler.timesteps[first * order : None if whole else last * order]  # type: ignore[no-any-return]
 
 
-def _first_latents(
-    model: LoadedModel, request: Request, scheduler: Any, timesteps: "Tensor", generator: "Generator"
-) -> "Tensor":
+def _noise(model: LoadedModel, request: Request, generator: "Generator") -> "Tensor":
     import torch
     from diffusers.utils.torch_utils import randn_tensor
 
     cells = (request.height // model.scale, request.width // model.scale)
     shape = (1, model.pipe.unet.config.in_channels, *cells)
+    for _ in range(request.noise_index):
+        torch.randn(shape, generator=generator, dtype=model.dtype)
     noise = randn_tensor(shape, generator=generator, device=torch.device(model.device), dtype=model.dtype)
-    if request.start is None:
-        return noise * scheduler.init_noise_sigma  # type: ignore[no-any-return]
-    start = request.start.tensor.to(device=model.device, dtype=model.dtype)
-    if start.shape != noise.shape:
+    if request.start is not None and request.start.tensor.shape != noise.shape:
         raise BadInput("The latents to start from do not fit this model")
-    return scheduler.add_noise(start, noise, timesteps[:1])  # type: ignore[no-any-return]
+    return noise  # type: ignore[no-any-return]
 
 
-def _conditioning(model: LoadedModel, request: Request, guided: bool) -> tuple["Tensor", dict[str, "Tensor"]]:
-    words = request.conditioning
-    hidden = _rows(words.negative, words.positive, guided)
-    if model.layout != "sdxl":
-        return hidden, {}
-    import torch
-
-    size = (request.height, request.width)
-    time_ids = torch.tensor([[*size, 0, 0, *size]] * len(hidden), dtype=hidden.dtype, device=hidden.device)
-    pooled = _rows(words.negative_pooled, words.pooled, guided)
-    return hidden, {"text_embeds": pooled, "time_ids": time_ids}
+def _first_latents(request: Request, scheduler: Any, first: int, noise: "Tensor") -> "Tensor":
+    if request.start is None and first == 0 and request.add_noise:
+        return noise * scheduler.init_noise_sigma  # type: ignore[no-any-return]
+    start = noise.new_zeros(noise.shape) if request.start is None else request.start.tensor.to(noise)
+    tick = first * getattr(scheduler, "order", 1)
+    if not request.add_noise:
+        return to_own_form(scheduler, start, noise_level(scheduler, tick))
+    return scheduler.add_noise(start, noise, scheduler.timesteps[tick : tick + 1])  # type: ignore[no-any-return]
 
 
-def _rows(negative: "Tensor | None", positive: "Tensor | None", guided: bool) -> "Tensor":
-    import torch
-
-    if positive is None or (guided and negative is None):
-        raise BadInput("The conditioning was not made for this model")
-    return torch.cat([negative, positive]) if guided and negative is not None else positive
+def _kept(request: Request, noise: "Tensor") -> Kept | None:
+    if request.start is None or request.start.mask is None:
+        return None
+    return Kept(request.start.mask.to(noise), request.start.tensor.to(noise), noise)
 
 
 def _guidance_embedding(model: LoadedModel, request: Request) -> "Tensor | None":
@@ -194,13 +219,14 @@ def _forward(model: LoadedModel, states: Sequence[DenoiseState], inputs: Sequenc
     import torch
 
     rows = [state.rows for state in states]
+    prompts = [state.prompts for state in states]
     times = [state.timesteps[state.position].float().expand(state.rows) for state in states]
     embeddings = [state.guidance_embedding for state in states if state.guidance_embedding is not None]
-    added = {name: torch.cat([state.added[name] for state in states]) for name in states[0].added}
+    added = {name: torch.cat([each.added[name] for each in prompts]) for name in prompts[0].added}
     predicted = model.pipe.unet(
         torch.cat([scaled.expand(count, -1, -1, -1) for scaled, count in zip(inputs, rows, strict=True)]),
         torch.cat(times),
-        encoder_hidden_states=torch.cat([state.hidden for state in states]),
+        encoder_hidden_states=torch.cat([each.hidden for each in prompts]),
         timestep_cond=torch.cat(embeddings) if embeddings else None,
         added_cond_kwargs=added or None,
         return_dict=False,
@@ -209,15 +235,23 @@ def _forward(model: LoadedModel, states: Sequence[DenoiseState], inputs: Sequenc
 
 
 def _advance(state: DenoiseState, scaled: "Tensor", prediction: "Tensor", clean: bool) -> None:
-    if state.rows == 2:
-        negative, positive = prediction.chunk(2)
-        prediction = negative + state.guidance * (positive - negative)
+    prediction = state.prompts.combined(prediction, state.guidance)
     timestep = state.timesteps[state.position]
     if clean:
         state.clean = predicted_clean(state.scheduler, scaled, prediction, timestep)
     moved = state.scheduler.step(prediction, timestep, state.latents, **state.options, return_dict=False)[0]
     state.latents = moved.to(state.latents.dtype)
     state.position += 1
+    if state.kept is not None:
+        state.latents = _with_kept(state, state.kept)
+
+
+def _with_kept(state: DenoiseState, kept: Kept) -> "Tensor":
+    """Put back what shall stay, as noisy as the rest is now (Lugmayr et al. 2022, eq. 8; so does diffusers)."""
+    known = kept.clean
+    if not state.finished:
+        known = state.scheduler.add_noise(known, kept.noise, state.timesteps[state.position : state.position + 1])
+    return kept.mask * state.latents + (1 - kept.mask) * known
 
 
 def predicted_clean(scheduler: Any, scaled: "Tensor", prediction: "Tensor", timestep: "Tensor") -> "Tensor":

@@ -5,9 +5,9 @@ from dataclasses import replace
 from PIL import Image
 
 from spindle_common.problems import BadInput
-from spindle_worker.diffusion.codec import decode_latents, encode_picture
+from spindle_worker.diffusion.codec import decode_latents, encode_picture, latent_space
 from spindle_worker.diffusion.foreign import run_pipeline, run_pipeline_latents
-from spindle_worker.diffusion.loop import DenoiseState, begin, new_generator, tick
+from spindle_worker.diffusion.loop import DenoiseState, begin, finished_latents, new_generator, tick
 from spindle_worker.diffusion.preview import Previews
 from spindle_worker.diffusion.requests import LatentBatch, Request, Watch
 from spindle_worker.models.loading import LoadedModel
@@ -55,7 +55,8 @@ def _finish(model: LoadedModel, request: Request, state: DenoiseState, watch: Wa
             watch.progress(state.steps_done, state.steps)
             if show and state.clean is not None and not state.finished:
                 previews.offer(state.clean)
-    return LatentBatch(model.recipe, state.latents, request.width, request.height)
+    made = finished_latents(state, request)
+    return LatentBatch(model.recipe, made, request.width, request.height, space=latent_space(model))
 
 
 def _starting_from(request: Request, start: LatentBatch) -> Request:

@@ -59,7 +59,8 @@ TABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
     "tcd": ("TCDScheduler", {}),
     "unipc": ("UniPCMultistepScheduler", {}),
-    "unipc_bh1": ("UniPCMultistepScheduler", {"solver_type": "bh1"}),
+    # B_1 of the paper is h itself: no step of it reaches sigma 0, where h is infinite
+    "unipc_bh1": ("UniPCMultistepScheduler", {"solver_type": "bh1", "final_sigmas_type": "sigma_min"}),
 }
 FLOW_TABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "euler": ("FlowMatchEulerDiscreteScheduler", {}),

@@ -7,9 +7,23 @@ from spindle_worker.node import NodeSpec
 
 def builtin_nodes() -> tuple[NodeSpec, ...]:
     """Describe the built-in node types; torch is not imported by this."""
-    from spindle_worker.nodes import image, latent, model, picture, save, text, value
+    from spindle_worker.nodes import (
+        conditioning,
+        image,
+        latent,
+        list,
+        mask,
+        model,
+        picture,
+        save,
+        score,
+        text,
+        upscale,
+        value,
+    )
 
-    return tuple(spec for module in (text, value, model, latent, image, picture, save) for spec in specs_of(module))
+    modules = (text, value, list, model, conditioning, latent, mask, upscale, image, picture, score, save)
+    return tuple(spec for module in modules for spec in specs_of(module))
 
 
 def specs_of(module: ModuleType) -> list[NodeSpec]:

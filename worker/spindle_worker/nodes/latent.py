@@ -4,24 +4,30 @@ What passes between them (conditioning, latents) stays in the worker's memory.
 """
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any, Literal
 
 from spindle_common.problems import BadInput
-from spindle_worker.diffusion import Conditioning as Encoded
-from spindle_worker.diffusion import LatentBatch
+from spindle_worker.diffusion import LatentBatch, Request, Spacing
 from spindle_worker.models import LoadedModel
 from spindle_worker.node import Conditioning, Context, Field, Image, Inputs, Latents, ModelRef, Outputs, node
+from spindle_worker.nodes.conditioning import encoded
 from spindle_worker.nodes.image import fitted
+from spindle_worker.nodes.mask import grey_under, mask_cells, mask_of
 from spindle_worker.nodes.sampling import Sized, Words, loaded, request
 from spindle_worker.pictures import flat_rgb, read_picture, write_picture
-
-T = TypeVar("T")
 
 
 class TextEncodeInputs(Words):
     """A prompt and the model it is for."""
 
     model: ModelRef | None = Field(None, description="A configured model; unset: the default one.")
+    layer: int | None = Field(
+        None, ge=-24, le=-1, description="Layer of the text encoder, from its end; unset: the model's own."
+    )
+    syntax: Literal["plain", "weights"] = Field(
+        "plain", description="`weights`: (words:1.2) weighs words, ( and ) alone weigh 1.1, and prompts may be long."
+    )
 
 
 class TextEncodeOutputs(Outputs):
@@ -34,17 +40,30 @@ class TextEncodeOutputs(Outputs):
 def text_encode(inputs: TextEncodeInputs, ctx: Context) -> TextEncodeOutputs:
     """Encodes a prompt once, for several pictures."""
     from spindle_worker.diffusion.codec import encode_text
+    from spindle_worker.diffusion.words import Wording
 
     with loaded(ctx, inputs.model) as model:
-        return TextEncodeOutputs(conditioning=encode_text(model, inputs.prompt, inputs.negative_prompt))
+        how = Wording(weighted=inputs.syntax == "weights", layer=inputs.layer)
+        return TextEncodeOutputs(conditioning=encode_text(model, inputs.prompt, inputs.negative_prompt, how=how))
 
 
 class SampleInputs(Sized):
     """An encoded prompt, and how to sample."""
 
     conditioning: Conditioning = Field(description="An encoded prompt of the same model.")
+    negative: Conditioning | None = Field(
+        None, description="An encoded prompt to keep away from; unset: the negative prompt of `conditioning`."
+    )
     latents: Latents | None = Field(None, description="Where to start from; unset: pure noise.")
     strength: float = Field(1.0, gt=0, le=1, description="How much of `latents` may change.")
+    spacing: Spacing | None = Field(None, description="How the noise levels lie; unset: the scheduler's own way.")
+    first_step: int | None = Field(
+        None, ge=0, le=1000, description="First of `steps` to be made, from 0, instead of `strength`."
+    )
+    last_step: int | None = Field(None, ge=1, le=1000, description="The step behind the last; unset: all.")
+    add_noise: bool = Field(True, description="Whether noise is laid over `latents` first.")
+    leftover_noise: bool = Field(False, description="Whether ending before the last step leaves the noise in.")
+    noise_index: int = Field(0, ge=0, le=4095, description="Which noise of the seed: the n-th of a batch.")
 
 
 class SampleOutputs(Outputs):
@@ -59,16 +78,28 @@ def sample(inputs: SampleInputs, ctx: Context) -> SampleOutputs:
     """Makes latents from an encoded prompt, out of noise or of other latents."""
     from spindle_worker.diffusion import sampling
 
-    words = _handle(inputs.conditioning, Encoded)
-    start = None if inputs.latents is None else _handle(inputs.latents, LatentBatch)
+    words = encoded(inputs.conditioning)
     with loaded(ctx, inputs.model or words.recipe) as model:
-        _same_model(model, words.recipe, "conditioning")
-        size: tuple[int | None, int | None] = (inputs.width, inputs.height)
-        if start is not None:
-            _same_model(model, start.recipe, "latents")
-            size = _size_of(start, inputs)
-        asked = request(ctx, model, inputs, words, size, start=start, strength=inputs.strength)
+        asked = _request(inputs, model, ctx)
         return SampleOutputs(latents=sampling.sample(model, asked, ctx), seed=asked.seed)
+
+
+_PARTS = ("strength", "spacing", "first_step", "last_step", "add_noise", "leftover_noise", "noise_index")
+
+
+def _request(inputs: SampleInputs, model: LoadedModel, ctx: Context) -> Request:
+    words, more = encoded(inputs.conditioning), {name: getattr(inputs, name) for name in _PARTS}
+    _same_model(model, words.recipe, "conditioning")
+    size: tuple[int | None, int | None] = (inputs.width, inputs.height)
+    if inputs.negative is not None:
+        more["negative"] = encoded(inputs.negative)
+        _same_model(model, more["negative"].recipe, "negative conditioning")
+    if inputs.latents is not None:
+        start = latents_in(inputs.latents)
+        _understood(model, start)
+        size = _size_of(start, inputs)
+        more["start"] = start
+    return request(ctx, model, inputs, words, size, **more)
 
 
 class DecodeInputs(Inputs):
@@ -76,6 +107,7 @@ class DecodeInputs(Inputs):
 
     latents: Latents = Field(description="What image.sample gave.")
     model: ModelRef | None = Field(None, description="The model that made them; unset: that one.")
+    vae: ModelRef | None = Field(None, description="A model whose VAE decodes them instead, or a VAE alone.")
 
 
 class DecodeOutputs(Outputs):
@@ -89,9 +121,10 @@ def decode(inputs: DecodeInputs, ctx: Context) -> DecodeOutputs:
     """Turns latents into a picture."""
     from spindle_worker.diffusion.codec import decode_latents
 
-    latents = _handle(inputs.latents, LatentBatch)
-    with loaded(ctx, inputs.model or latents.recipe) as model:
-        _same_model(model, latents.recipe, "latents")
+    latents = latents_in(inputs.latents)
+    with loaded(ctx, inputs.vae or inputs.model or latents.recipe) as model:
+        if inputs.vae is None:
+            _same_model(model, latents.recipe, "latents")
         picture = decode_latents(model, latents)
     return DecodeOutputs(image=write_picture(ctx, picture))
 
@@ -101,6 +134,9 @@ class EncodeInputs(Inputs):
 
     image: Image = Field(description="The picture to encode.")
     model: ModelRef | None = Field(None, description="A configured model; unset: the default one.")
+    vae: ModelRef | None = Field(None, description="A model whose VAE encodes it instead, or a VAE alone.")
+    mask: Image | None = Field(None, description="White where the picture shall change: grey goes there, noise later.")
+    grow_mask: int = Field(0, ge=0, le=64, description="Pixels that the mask grows to all sides together.")
 
 
 class EncodeOutputs(Outputs):
@@ -114,15 +150,29 @@ def encode(inputs: EncodeInputs, ctx: Context) -> EncodeOutputs:
     """Turns a picture into latents to start from; sides are trimmed to multiples of 8."""
     from spindle_worker.diffusion.codec import encode_picture
 
-    given = flat_rgb(read_picture(ctx, inputs.image))
-    with loaded(ctx, inputs.model) as model:
-        return EncodeOutputs(latents=encode_picture(model, fitted(model, given, None, None)))
+    picture = read_picture(ctx, inputs.image)
+    mask = None if inputs.mask is None else mask_of(read_picture(ctx, inputs.mask), picture.size)
+    given = flat_rgb(picture) if mask is None else grey_under(picture.convert("RGB"), mask)
+    with loaded(ctx, inputs.vae or inputs.model) as model:
+        latents = encode_picture(model, fitted(model, given, None, None))
+    if mask is not None:
+        latents = replace(latents, mask=mask_cells(mask, latents, inputs.grow_mask))
+    return EncodeOutputs(latents=latents)
 
 
-def _handle(value: Any, kind: type[T]) -> T:
-    if not isinstance(value, kind):
-        raise BadInput(f"What came is no {kind.__name__} but {type(value).__name__}")
+def latents_in(value: Any) -> LatentBatch:
+    """Return what a latents port holds. Raises BadInput."""
+    if not isinstance(value, LatentBatch):
+        raise BadInput(f"What came is no LatentBatch but {type(value).__name__}")
     return value
+
+
+def _understood(model: LoadedModel, latents: LatentBatch) -> None:
+    """Refuse latents that mean something else to this model, as far as its VAE's configuration tells."""
+    from spindle_worker.diffusion.codec import latent_space
+
+    if latents.space != latent_space(model):
+        _same_model(model, latents.recipe, "latents")
 
 
 def _same_model(model: LoadedModel, recipe: Mapping[str, Any], what: str) -> None:
