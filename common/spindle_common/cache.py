@@ -87,6 +87,11 @@ class Cache(Queue):
             await away(self.client.delete(keys.cache_counts(tenant)))
 
 
+def place(tenant: str, name: str) -> str:
+    """Where the object store's shelf has an entry."""
+    return f"cache/{tenant}/{name.replace(':', '/')}"
+
+
 def outputs_of(outcome: str) -> dict[str, Any]:
     """The outputs in an entry."""
     found: dict[str, Any] = json.loads(outcome)["outputs"]

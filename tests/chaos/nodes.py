@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from spindle_worker.node import Artifact, Context, Field, Inputs, Media, OpenInputs, Outputs, node
 
-_OPEN: dict[str, Any] = {"queue": "async", "open_inputs": "^in[a-z0-9_]*$"}
+_OPEN: dict[str, Any] = {"queue": "async", "open_inputs": "^in[a-z0-9_]*$", "cacheable": False}
 _TICK_SECONDS = 0.1
 Blob = Annotated[Artifact, Media("application/octet-stream")]
 
@@ -95,7 +95,7 @@ class ReadOutputs(Outputs):
     value: str
 
 
-@node("chaos.read@1", queue="cpu")
+@node("chaos.read@1", queue="cpu", cacheable=False)
 def read(inputs: ReadInputs, ctx: Context) -> ReadOutputs:
     _note("begin", ctx)
     value = "sha256:" + hashlib.sha256(ctx.artifacts.read(inputs.file)).hexdigest()

@@ -39,7 +39,7 @@ class Secretive:
         self.word, self.lock = word, threading.Lock()
 
 
-@node("native.make@1", queue="cpu")
+@node("native.make@1", queue="cpu", cacheable=False)
 def make(inputs: MakeInputs, ctx: Context) -> MakeOutputs:
     del ctx
     return MakeOutputs(thing=Secretive(inputs.word), pid=os.getpid())
@@ -54,7 +54,7 @@ class UseOutputs(Outputs):
     pid: int
 
 
-@node("native.use@1", queue="cpu")
+@node("native.use@1", queue="cpu", cacheable=False)
 def use(inputs: UseInputs, ctx: Context) -> UseOutputs:
     del ctx
     return UseOutputs(word=inputs.thing.word, pid=os.getpid())
@@ -71,7 +71,7 @@ class DoOutputs(Outputs):
     file: Blob | None = None
 
 
-@node("native.do@1", queue="cpu")
+@node("native.do@1", queue="cpu", cacheable=False)
 def do(inputs: DoInputs, ctx: Context) -> DoOutputs:
     return DEEDS[inputs.what](inputs, ctx)
 

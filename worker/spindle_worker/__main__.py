@@ -14,6 +14,7 @@ import uvloop
 
 from spindle_common import __version__
 from spindle_common.artifacts import open_store
+from spindle_common.cache import Cache
 from spindle_common.contracts import Manifest
 from spindle_common.garbage import Garbage
 from spindle_common.problems import InvalidRequest, SpindleError
@@ -30,6 +31,7 @@ from spindle_worker.models import CacheOptions, ModelCache, ModelLibrary, resolv
 from spindle_worker.node import NodeSpec
 from spindle_worker.patience import PatientStore
 from spindle_worker.provenance import Provenance
+from spindle_worker.reuse import ContentCache, Keys, environment
 from spindle_worker.secrets import Secrets
 from spindle_worker.settings import WorkerSettings
 
@@ -63,7 +65,10 @@ async def serve(settings: WorkerSettings) -> None:
     queue = Queue(client)
     provenance = Provenance(queue, asyncio.get_running_loop())
     patient = PatientStore(store, settings.store_patience_seconds)
-    equipment = Equipment(queue, patient, specs, children, models, Secrets(settings.secrets_dir), provenance)
+    secrets = Secrets(settings.secrets_dir)
+    keys = Keys(environment(device, settings.dtype), models.library)
+    cache = ContentCache(Cache(client), garbage, store, keys) if settings.cache else None
+    equipment = Equipment(queue, patient, specs, children, models, secrets, provenance, cache)
     worker = Worker(equipment, settings, slots)
     health = Health(settings.worker_host, settings.worker_port, worker.trouble, settings.metrics_key)
     url = settings.metrics_url or f"http://{_reachable(settings.worker_host)}:{health.port}/metrics"
@@ -77,6 +82,8 @@ async def serve(settings: WorkerSettings) -> None:
         await worker.run()
     finally:
         await children.close()
+        if cache is not None:
+            await cache.close()
         health.close()
         await store.close()
         await client.aclose()

@@ -3,7 +3,9 @@
     body -> feed -> walk: decide -> call the node -> wait for its uploads -> commit … -> the last commit ends the task
 
 A node's failure is an outcome. One that may be tried again holds its dependents back, lets its siblings end, and then
-the task is given back with the node's error counted. Whoever lost its right (lease, run) stops and commits nothing.
+the task is given back with the node's error counted. What was computed before is found in the cache (`reuse`); what
+another task computes just now is waited for, the task handed back. Whoever lost its right (lease, run) stops and
+commits nothing.
 """
 
 import asyncio
@@ -15,6 +17,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from spindle_common.cache import Wanted
 from spindle_common.graph import Board, walk
 from spindle_common.problems import BadInput, Crashed, NodeFailed, SpindleError
 from spindle_common.queue import NodeEnd, Queue, Right, Taken, compact, outcome_text
@@ -31,6 +34,7 @@ from spindle_worker.files import Files
 from spindle_worker.graphs import graph_of
 from spindle_worker.node import NodeSpec
 from spindle_worker.reporter import Reporter
+from spindle_worker.reuse import ContentCache, Elsewhere, Handles, Looking, Noted
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +50,7 @@ class Equipment:
     models: Any = None
     secrets: Any = None
     provenance: Any = None
+    cache: ContentCache | None = None
 
 
 class _Held(NamedTuple):
@@ -72,6 +77,8 @@ class Attempt:
         self._spill = Spill(equipment.artifacts)
         self._board = Board()
         self._inputs: dict[str, Any] = {}
+        self._handles = Handles(self._nodes)
+        self._looking = Looking(equipment.cache, right)
         self._loan = Loan(equipment.children, taken.queue)
         self._died: ChildDied | None = None
         self._held: dict[str, _Held] = {}
@@ -87,7 +94,7 @@ class Attempt:
             self._unwanted.set_result(None)
 
     async def run(self) -> str:
-        """Run it; returns how the attempt ended: done, retried or unwanted."""
+        """Run it; returns how the attempt ended: done, retried, waiting, crashed or unwanted."""
         current_trace.set(self._body.get("traceparent"))
         metrics.schedule_to_start.labels(self.taken.queue).observe(self.taken.waited_ms / 1000)
         try:
@@ -132,6 +139,10 @@ class Attempt:
             return await self._crashed(self._died)
         if self._held:
             return await self._give_back()
+        if self._looking.elsewhere:
+            await self._committer.finish(last=False)
+            await self._looking.wait()
+            return "waiting"
         await self._committer.finish(last=True)
         return "done"
 
@@ -177,23 +188,69 @@ class Attempt:
 
     async def _outcome(self, path: str, node: Mapping[str, Any]) -> Outcome | None:
         """Run one node and commit its end; None when it is to be tried again."""
-        began = time.perf_counter()
+        wanted = None
         try:
-            decision = decide(node, Scope(self._inputs, self._board.outcomes, self._eq.secrets))
+            secrets = Noted(self._eq.secrets) if self._eq.secrets else None
+            decision = decide(node, Scope(self._inputs, self._board.outcomes, secrets))
             if isinstance(decision, Skip):
                 return self._commit(path, {"status": "skipped", "reason": decision.reason})
-            self._committer.started(self._path(path))
-            outputs = await self._call(path, node, decision)
-            kept = await self._spill.store(outputs.values)
-            await self._files.settle()
+            wanted = None if secrets and secrets.used else self._wanted(path, node, decision)
+            found = await self._looking.find(wanted) if wanted else None
+            if wanted is None or found is None:
+                return await self._computed(path, decision, wanted)
+            return await self._reused(path, decision, wanted, found)
         except SpindleError as error:
             return self._failed(path, node, error)
         except ChildDied as died:
             self._stop_for(path, died)
+        except Elsewhere:
+            log.debug("another task computes it", extra=self._extra(path))
+        finally:
+            self._looking.ended(wanted)
+        return None
+
+    def _wanted(self, path: str, node: Mapping[str, Any], inputs: dict[str, Any]) -> Wanted | None:
+        """What it would look for in the cache; None for what is not kept there."""
+        spec, cache = self._eq.specs.get(node["type"]), self._eq.cache
+        if cache is None or spec is None or not node.get("cache", True):
             return None
+        return cache.wanted(spec, self._path(path), inputs)
+
+    async def _reused(self, path: str, inputs: dict[str, Any], wanted: Wanted, found: dict[str, Any]) -> Outcome:
+        """Commit what was computed before; handles are made again if somebody must run who needs them."""
+        outcome = {"status": "completed", "outputs": found, "reused": True}
+        values = await self._spill.whole(found)
+        ports = self._eq.specs[self._nodes[path]["type"]].handles
+        if ports:
+            self._handles.put_off(path, outcome, lambda: self._made(path, inputs, wanted))
+            self._commit_unasked(path)
+        else:
+            self._commit(path, outcome)
+        return {"status": "completed", "outputs": values | self._handles.refs(path, ports, wanted.name)}
+
+    async def _computed(self, path: str, inputs: dict[str, Any], wanted: Wanted | None) -> Outcome:
+        returned = await self._compute(path, inputs, wanted)
+        refs = self._handles.refs(path, returned.handles, wanted and wanted.name)
+        return {"status": "completed", "outputs": returned.values | refs}
+
+    async def _made(self, path: str, inputs: dict[str, Any], wanted: Wanted) -> Mapping[str, Any]:
+        """Make handles that were put off; then it has run after all."""
+        return (await self._compute(path, inputs, wanted)).handles
+
+    async def _compute(self, path: str, inputs: dict[str, Any], wanted: Wanted | None) -> calling.Returned:
+        """Run a node and commit what it returned, its bytes uploaded."""
+        given = await self._handles.given(inputs)
+        began, node = time.perf_counter(), self._nodes[path]
+        self._committer.started(self._path(path))
+        returned = await self._call(path, node, given)
+        kept = await self._spill.store(returned.values)
+        await self._files.settle()
         metrics.node_seconds.labels(node["type"]).observe(time.perf_counter() - began)
+        await self._looking.keep(wanted, outcome_text("completed", outputs=kept))
+        self._handles.made(path, returned.handles)
         self._commit(path, {"status": "completed", "outputs": kept})
-        return {"status": "completed", "outputs": outputs.values | outputs.handles}
+        self._looking.ended(wanted, kept)
+        return returned
 
     async def _call(self, path: str, node: Mapping[str, Any], inputs: dict[str, Any]) -> calling.Returned:
         spec = self._eq.specs.get(node["type"])
@@ -252,21 +309,34 @@ class Attempt:
         return self._commit(path, {"status": "failed", "problem": problem})
 
     def _commit(self, path: str, outcome: Outcome) -> Outcome:
+        self._commit_unasked(path)
+        return self._say(path, outcome)
+
+    def _commit_unasked(self, ending: str) -> None:
+        """Commit makers of handles that were put off, once all who might have asked for them have ended."""
+        if self._handles.unsaid:
+            known = self._board.outcomes
+            for path, outcome in self._handles.said(lambda user: user == ending or user in known).items():
+                self._say(path, outcome)
+
+    def _say(self, path: str, outcome: Outcome) -> Outcome:
         status = outcome["status"]
         rest = {key: value for key, value in outcome.items() if key != "status"}
-        metrics.nodes.labels(self._nodes[path]["type"], status).inc()
+        metrics.nodes.labels(self._nodes[path]["type"], "reused" if "reused" in outcome else status).inc()
         others = (other for other in self._nodes if other != path)
-        last = not self._held and self._board.knows(others)
+        back = self._held or self._looking.elsewhere or self._handles.unsaid
+        last = not back and self._board.knows(others)
         self._committer.ended(NodeEnd(self._path(path), outcome_text(status, **rest), compact(rest)), last=last)
         return outcome
 
     # Trying again --------------------------------------------------------------------------------------------------
 
     def _notice_stall(self) -> None:
-        """Once nodes are held back and none can run any more, the attempt is over."""
-        if not self._held or self._active or self._stalled.done():
+        """Once nodes are held back or wait, and none can run any more, the attempt is over."""
+        back = {*self._held, *(path.removeprefix(self._prefix) for path in self._looking.elsewhere)}
+        if not back or self._active or self._stalled.done():
             return
-        open_paths = [p for p in self._nodes if p not in self._board.outcomes and p not in self._held]
+        open_paths = [p for p in self._nodes if p not in self._board.outcomes and p not in back]
         if not any(self._board.knows(self._nodes[p].get("needs", ())) for p in open_paths):
             self._stalled.set_result(None)
 

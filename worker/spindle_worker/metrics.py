@@ -27,6 +27,12 @@ schedule_to_start = Histogram(
 commits_refused = Counter("spindle_commits_refused", "Commits refused because the lease was lost", registry=registry)
 slots_busy = Gauge("spindle_slots_busy", "Tasks that run now", ["queue"], registry=registry)
 artifact_bytes = Counter("spindle_artifact_bytes", "Bytes read and written by nodes", ["direction"], registry=registry)
+cache_looks = Counter(
+    "spindle_cache_looks",
+    "Looks into the content cache: hit, stored (a hit that Redis had forgotten), miss, wait (for another task)",
+    ["type", "outcome"],
+    registry=registry,
+)
 model_loads = Counter("spindle_model_loads", "Times that a model was loaded", ["model"], registry=registry)
 model_load_seconds = Histogram("spindle_model_load_seconds", "Time to load a model", buckets=SECONDS, registry=registry)
 models_resident = Gauge("spindle_models_resident_bytes", "Memory that loaded models take", registry=registry)

@@ -38,6 +38,7 @@ class WorkerSettings(CommonSettings):
         (), description="Further nodes: Python files or module names on this machine, separated by commas."
     )
     test_nodes: bool = Field(False, description="Offer the test.* node types.")
+    cache: bool = Field(True, description="Use results that were computed before, and keep new ones for others.")
     secrets_dir: Path | None = Field(None, description='Folder whose files answer {"$secret": name}.')
     store_patience_seconds: float = Field(
         300.0, ge=0, le=3000, description="How long a store that is away or full is waited for, its task kept."

@@ -1,4 +1,4 @@
-"""Nodes for tests and benchmarks, offered only with SPINDLE_TEST_NODES=1; they take any inputs named `in…`.
+"""Nodes for tests and benchmarks, offered only with SPINDLE_TEST_NODES=1: any inputs named `in…`, results never kept.
 
 noop, sleep, fail            light, well-behaved
 block, crash                 light, and a burden to their worker: block its event loop, kill it
@@ -16,8 +16,8 @@ from typing import Any
 
 from spindle_worker.node import Context, Field, OpenInputs, Outputs, node
 
-_OPEN: dict[str, Any] = {"queue": "async", "open_inputs": "^in[a-z0-9_]*$"}
-_NATIVE: dict[str, Any] = _OPEN | {"queue": "cpu", "cacheable": False}
+_OPEN: dict[str, Any] = {"queue": "async", "open_inputs": "^in[a-z0-9_]*$", "cacheable": False}
+_NATIVE: dict[str, Any] = _OPEN | {"queue": "cpu"}
 _TICK_SECONDS = 0.1
 
 

@@ -1,0 +1,149 @@
+"""The content cache as all attempts of a worker share it: Redis in front, behind it the shelf of the object store.
+
+    recall   Redis: hit, lead or wait        lead -> the shelf may have it -> found: back into Redis, all waiters wake
+    fresh    a hit's bytes are there, and touched: garbage collection leaves them alone
+    keep     onto the shelf, behind everybody's back; the commit puts it into Redis
+
+A cache that is away costs a computation, never a run: then nodes are computed as if nothing had been kept.
+"""
+
+import asyncio
+import json
+import logging
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from spindle_common.artifacts import ArtifactNotFound, ObjectStore, StoreUnavailable
+from spindle_common.cache import ENTRY_BYTES, Cache, Looked, Wanted, outputs_of, place
+from spindle_common.garbage import Garbage
+from spindle_common.problems import Unavailable
+from spindle_common.queue import Right
+from spindle_worker import metrics
+from spindle_worker.node import NodeSpec
+from spindle_worker.reuse.keys import Keys
+
+log = logging.getLogger(__name__)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_UNTOUCHED = timedelta(hours=1)
+_SEEN_SECONDS = 60.0
+_SEEN_MOST = 4096
+_WRITES_MOST = 256
+_CLOSE_SECONDS = 5.0
+
+
+class ContentCache:
+    """Looks and keeps."""
+
+    def __init__(self, steps: Cache, garbage: Garbage, store: ObjectStore, keys: Keys) -> None:
+        self.steps = steps
+        self._garbage, self._store, self._keys = garbage, store, keys
+        self._seen: OrderedDict[str, float] = OrderedDict()
+        self._writes: set[asyncio.Task[None]] = set()
+
+    def wanted(self, spec: NodeSpec, path: str, inputs: Mapping[str, Any]) -> Wanted | None:
+        """Name what a node computes; None for one that is not worth it or that cannot be named."""
+        if not (spec.cacheable and spec.deterministic) or (spec.queue is None and not spec.handles):
+            return None
+        key = self._keys.of(spec, inputs)
+        return Wanted(path, f"{spec.type}:{key}", not spec.handles) if key else None
+
+    async def recall(self, right: Right, wanted: Sequence[Wanted]) -> Looked | None:
+        """Ask Redis for several at once; None while it is away."""
+        try:
+            return await self.steps.recall(right, wanted)
+        except Unavailable as error:
+            log.warning("the cache is away: %s", error)
+            return None
+
+    async def checked(self, tenant: str, wanted: Wanted, outcome: str) -> dict[str, Any] | None:
+        """Return a hit's outputs, its bytes touched; None if they are gone: then it is forgotten."""
+        try:
+            if await self._fresh(outcome):
+                return outputs_of(outcome)
+            await self.steps.lost(tenant, wanted.name, outcome)
+        except Unavailable as error:
+            log.warning("the cache is away: %s", error)
+        return None
+
+    async def on_shelf(self, right: Right, tenant: str, wanted: Wanted) -> dict[str, Any] | None:
+        """Return what the object store has, for the leader: its waiters then have it too."""
+        name = place(tenant, wanted.name)
+        try:
+            outcome = _understood(await self._store.shelved(name))
+            if outcome is None:
+                return None
+            for digest in _DIGEST.findall(outcome):
+                await self._garbage.spare(digest)
+            if not await self._fresh(outcome):
+                await self._store.unshelve(name)
+                return None
+            if await self.steps.found(right, wanted.path, outcome) != "ok":
+                return None
+        except Unavailable as error:
+            log.warning("the cache is away: %s", error)
+            return None
+        self._begin(self._shelve(name, outcome))  # which touches it
+        return outputs_of(outcome)
+
+    async def keep(self, tenant: str, wanted: Wanted, outcome: str) -> None:
+        """Put an outcome onto the shelf; what is too long for Redis before its commit wakes others."""
+        writing = self._shelve(place(tenant, wanted.name), outcome)
+        if len(outcome.encode()) > ENTRY_BYTES:
+            await writing
+        else:
+            self._begin(writing)
+
+    async def close(self) -> None:
+        """Let what is being written come to its end, for a few seconds."""
+        if self._writes:
+            await asyncio.wait(self._writes, timeout=_CLOSE_SECONDS)
+
+    def _begin(self, writing: Any) -> None:
+        if len(self._writes) >= _WRITES_MOST:  # the store is slow: what is lost is computed again
+            writing.close()
+            return
+        task = asyncio.ensure_future(writing)
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+
+    async def _shelve(self, name: str, outcome: str) -> None:
+        try:
+            await self._store.shelve(name, outcome.encode())
+        except StoreUnavailable as error:
+            log.warning("not kept: %s", error)
+
+    async def _fresh(self, outcome: str) -> bool:
+        """Whether all bytes that it names are there; their time moves on. They have been spared."""
+        try:
+            await asyncio.gather(*(self._touch(digest) for digest in set(_DIGEST.findall(outcome))))
+        except ArtifactNotFound:
+            return False
+        return True
+
+    async def _touch(self, digest: str) -> None:
+        if self._seen.get(digest, 0.0) > time.monotonic() - _SEEN_SECONDS:
+            return
+        if (await self._store.stat(digest)).modified < datetime.now(UTC) - _UNTOUCHED:
+            await self._store.touch(digest)
+        self._seen[digest] = time.monotonic()
+        self._seen.move_to_end(digest)
+        if len(self._seen) > _SEEN_MOST:
+            self._seen.popitem(last=False)
+
+
+def count(wanted: Wanted, outcome: str) -> None:
+    """Count how a look ended: hit, stored, miss, wait."""
+    metrics.cache_looks.labels(wanted.name.partition(":")[0], outcome).inc()
+
+
+def _understood(data: bytes | None) -> str | None:
+    """Read an entry; None where there is none, or a torn one."""
+    try:
+        text = (data or b"").decode()
+        return text if isinstance(json.loads(text)["outputs"], dict) else None
+    except (ValueError, KeyError, TypeError):
+        return None
