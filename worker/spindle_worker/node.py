@@ -22,9 +22,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import PydanticCustomError, core_schema
 
 from spindle_common.contracts import Artifact, NodeType, Port
 from spindle_worker.context import Context
@@ -43,6 +44,7 @@ __all__ = [
     "ModelRef",
     "NodeSpec",
     "Outputs",
+    "TypeOf",
     "node",
 ]
 
@@ -69,9 +71,40 @@ class Outputs(BaseModel):
 
 @dataclass(frozen=True)
 class Media:
-    """Marks an artifact port with the media type, or range, that it takes or gives."""
+    """Marks an artifact port with the media type, or range, that it takes or gives; anything else is refused."""
 
     media_type: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """Check the media type once the artifact, or list of them, has been read."""
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def _checked(self, value: Any) -> Any:
+        for at, artifact in enumerate(value if isinstance(value, list) else [value]):
+            if isinstance(artifact, Artifact) and not self._takes(artifact.media_type):
+                about = {"wanted": self.media_type, "given": artifact.media_type, "at": at}
+                which = "item {at} is {given}" if isinstance(value, list) else "this is {given}"
+                raise PydanticCustomError("media_type", f"{which}, and {{wanted}} is wanted", about)
+        return value
+
+    def _takes(self, media_type: str) -> bool:
+        parts = zip(self.media_type.split("/", 1), media_type.lower().split("/", 1), strict=False)
+        return all(wanted in ("*", given) for wanted, given in parts)
+
+
+@dataclass(frozen=True)
+class TypeOf:
+    """Marks a value, or a part of one, whose type is that of the node's own input `path` as the workflow fills it.
+
+    "items" is the same type, "items/*" that of an item, "items/name" that of a property, and "lists/{}/*" an object
+    with the keys of `lists`, each holding an item of what stands under it: `list[Annotated[Any, TypeOf("items/*")]]`.
+    """
+
+    path: str
+
+    def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, handler: Any) -> dict[str, Any]:
+        """Say whose type it is; the value itself may be any."""
+        return {"x-type-of": self.path}
 
 
 @dataclass(frozen=True)

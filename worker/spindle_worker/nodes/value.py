@@ -1,8 +1,10 @@
-"""value.const and value.seed: light nodes that give a value to several others."""
+"""value.const, value.choose and value.seed: light nodes that give a value to several others."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from spindle_worker.node import Context, Field, Inputs, Outputs, node
+from pydantic import StrictBool
+
+from spindle_worker.node import Context, Field, Inputs, Outputs, TypeOf, node
 
 
 class ConstInputs(Inputs):
@@ -14,13 +16,35 @@ class ConstInputs(Inputs):
 class ConstOutputs(Outputs):
     """The value."""
 
-    value: Any = Field(description="The same value.")
+    value: Annotated[Any, TypeOf("value")] = Field(description="The same value.")
 
 
 @node("value.const@1", title="A value")
 async def const(inputs: ConstInputs, ctx: Context) -> ConstOutputs:
     """Gives its input on, so that many nodes can refer to one value."""
     return ConstOutputs(value=inputs.value)
+
+
+class ChooseInputs(Inputs):
+    """A condition and two values."""
+
+    condition: StrictBool = Field(description="Which of the two to give.")
+    then: Any = Field(description="Given if the condition is true.")
+    otherwise: Any = Field(None, description="Given if it is false.")
+
+
+class ChooseOutputs(Outputs):
+    """One of the values."""
+
+    value: Annotated[Any, TypeOf("then")] | Annotated[Any, TypeOf("otherwise")] = Field(
+        description="The value that was chosen."
+    )
+
+
+@node("value.choose@1", title="One of two values")
+async def choose(inputs: ChooseInputs, ctx: Context) -> ChooseOutputs:
+    """Gives one of two values. Both are made; to make only one, put `when` on what makes them, and use `$first`."""
+    return ChooseOutputs(value=inputs.then if inputs.condition else inputs.otherwise)
 
 
 class SeedInputs(Inputs):
