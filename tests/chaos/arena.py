@@ -67,9 +67,8 @@ class Arena:
             settings["SPINDLE_S3_URL"] = through.url(f"chaos-{secrets.token_hex(4)}")
         self.executions = folder / "executions.jsonl"
         self.executions.touch()
-        light = os.pathsep.join(filter(None, [str(_TESTS / "support" / "without_torch"), os.environ.get("PYTHONPATH")]))
-        everywhere = {"CHAOS_LOG": str(self.executions), "PYTHONPATH": light}
-        self.cluster = Cluster(folder, self.redis, **(SETTINGS | everywhere | settings))
+        chosen: dict[str, Any] = SETTINGS | {"CHAOS_LOG": str(self.executions)} | settings
+        self.cluster = Cluster(folder, self.redis, **chosen)
         self.controls: list[Control] = []
         self.workers: list[Process] = []
 

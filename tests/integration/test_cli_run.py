@@ -54,7 +54,7 @@ def sleeps(count: int, seconds: float) -> dict[str, Any]:
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     redis = RedisServer(tmp_path_factory.mktemp("redis"))
     redis.start()
-    with running(tmp_path_factory.mktemp("spindle"), redis) as (_, urls):
+    with running(tmp_path_factory.mktemp("spindle"), redis, torch=True) as (_, urls):
         yield urls[0]
     redis.stop()
 

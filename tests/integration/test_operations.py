@@ -46,7 +46,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 @pytest.fixture(scope="module")
 def own_worker(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Iterator[WorkerProcess]:
     beats = {"SPINDLE_BEAT_SECONDS": "0.3", "SPINDLE_LEASE_SECONDS": "3"}
-    process = WorkerProcess(tmp_path_factory.mktemp("worker"), redis.url, **beats)
+    process = WorkerProcess(tmp_path_factory.mktemp("worker"), redis.url, torch=True, **beats)
     yield process
     process.stop()
 

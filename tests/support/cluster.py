@@ -1,6 +1,5 @@
 """Spindle as real processes on one private Redis: as many controls and workers as a test wants, killed as it likes."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import httpx
 
 from spindle_control.client import Client
 from spindle_control.embedded_redis import free_port
+from support.light import environment
 from support.redis_server import RedisServer
 
 PATIENCE = 120.0
@@ -59,18 +59,17 @@ class Process:
 
 
 class Cluster:
-    """Controls and workers that share one Redis, one database and one artifact folder."""
+    """Controls and workers that share one Redis, one database and one artifact folder; workers with torch if asked."""
 
-    def __init__(self, folder: Path, redis: RedisServer, **settings: str) -> None:
-        self.folder, self.redis = folder, redis
+    def __init__(self, folder: Path, redis: RedisServer, *, torch: bool = False, **settings: str) -> None:
+        self.folder, self.redis, self._torch = folder, redis, torch
         self._settings = QUICK | settings
         self.processes: list[Process] = []
         self.urls: dict[int, str] = {}
 
     def _env(self, **more: str) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("SPINDLE_")}
         base = {"SPINDLE_DATA_DIR": str(self.folder), "SPINDLE_REDIS_URL": self.redis.url}
-        return kept | base | self._settings | more
+        return environment(torch=self._torch) | base | self._settings | more
 
     def _start(self, module: str, **more: str) -> Process:
         process = Process(module, self._env(**more), self.folder / f"{module}-{len(self.processes)}.log")
@@ -119,7 +118,7 @@ def wait_until(holds: Any, process: Process | None = None, seconds: float = PATI
 
 @contextmanager
 def running(
-    folder: Path, redis: RedisServer, controls: int = 1, workers: int = 1, **settings: str
+    folder: Path, redis: RedisServer, controls: int = 1, workers: int = 1, **settings: Any
 ) -> Iterator[tuple[Cluster, list[str]]]:
     """Run so many controls and workers; gives the cluster and the controls' URLs."""
     cluster = Cluster(folder, redis, **settings)

@@ -1,6 +1,5 @@
 """`spindle up` as a person starts it: a real process, read line by line, stopped and killed for real."""
 
-import os
 import queue
 import re
 import signal
@@ -13,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from spindle_control.embedded_redis import free_port
+from support.light import environment
 
 PATIENCE = 90.0
 SPINDLE = [sys.executable, "-c", "from spindle_control.cli import main; main()"]
@@ -26,10 +26,9 @@ class Upped:
         self.url = f"http://127.0.0.1:{self.port}"
         self.lines: list[str] = []
         own = {"SPINDLE_DATA_DIR": str(data_dir), "SPINDLE_PORT": str(self.port), "SPINDLE_TEST_NODES": "1"}
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("SPINDLE_")}
         self.process = subprocess.Popen(
             [*SPINDLE, "up"],
-            env=kept | own | settings,
+            env=environment() | own | settings,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

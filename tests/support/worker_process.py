@@ -1,18 +1,19 @@
 """A real worker process with the test nodes, on the test run's Redis."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+from support.light import environment
+
 
 class WorkerProcess:
-    """Starts one `python -m spindle_worker`."""
+    """Starts one `python -m spindle_worker`; with torch if asked."""
 
-    def __init__(self, data_dir: Path, redis_url: str, **settings: str) -> None:
+    def __init__(self, data_dir: Path, redis_url: str, *, torch: bool = False, **settings: str) -> None:
         self.log = data_dir / "worker.log"
         data_dir.mkdir(parents=True, exist_ok=True)
-        environment = {
+        own = {
             "SPINDLE_DATA_DIR": str(data_dir),
             "SPINDLE_REDIS_URL": redis_url,
             "SPINDLE_TEST_NODES": "1",
@@ -23,7 +24,7 @@ class WorkerProcess:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "spindle_worker"],
-                env=os.environ | environment | settings,
+                env=environment(torch=torch) | own | settings,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
