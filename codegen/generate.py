@@ -1,8 +1,8 @@
 """Schemas to code, and code to schemas; `--check` fails on drift and says how to mend it.
 
 Way of the data: `common/schemas/*.schema.json` -> datamodel-code-generator -> `common/spindle_common/contracts/`
-(Pydantic models), and the settings' and built-in nodes' schemas, which code owns, -> `common/schemas/derived/`.
-Everything is generated into a scratch folder first, so that a check never touches the tree.
+(Pydantic models), and the settings' and built-in nodes' schemas, which code owns, -> `common/schemas/derived/`, and the
+nodes' tables of ports -> `docs/nodes.md`. All is generated beside the tree first, so that a check never touches it.
 """
 
 import argparse
@@ -15,12 +15,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from derive import derived_documents
+from derive import builtin_manifest, derived_documents
+from reference import with_reference
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMAS = ROOT / "common" / "schemas"
 CONTRACTS = ROOT / "common" / "spindle_common" / "contracts"
 DERIVED = SCHEMAS / "derived"
+NODES_PAGE = ROOT / "docs" / "nodes.md"
 HEADER = '"""Generated from common/schemas by `just gen`; do not edit."""\n'
 OPTIONS = shlex.split(
     "--input-file-type jsonschema --schema-version 2020-12 --output-model-type pydantic_v2.BaseModel "
@@ -92,6 +94,10 @@ def main() -> int:
         if not check:
             _replace(derived, DERIVED)
         stale += [f"{DERIVED.relative_to(ROOT)}/{name}" for name in drift(derived, DERIVED)]
+    page = with_reference(NODES_PAGE.read_text(), builtin_manifest())
+    if not check:
+        NODES_PAGE.write_text(page)
+    stale += [str(NODES_PAGE.relative_to(ROOT))] if NODES_PAGE.read_text() != page else []
     if stale:
         print("out of date:", *stale, "mend it with: ./dev gen, then commit what changed", sep="\n  ")
     return 1 if stale else 0
