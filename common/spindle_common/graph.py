@@ -76,13 +76,17 @@ class Built:
         self._units = tuple(units)
         self._graph: Pregel[Any, Any, Any, Any] | None = None
 
+    async def prepare(self) -> None:
+        """Compile what more than one unit needs, unless that was done."""
+        if self._graph is None and len(self._units) > 1:
+            self._graph = await asyncio.to_thread(_compile, self._units)
+
     async def walk(self, walk: Walk) -> None:
         """Run every unit."""
-        if len(self._units) == 1:
+        await self.prepare()
+        if self._graph is None:
             await walk.decide(self._units[0])
             return
-        if self._graph is None:
-            self._graph = await asyncio.to_thread(_compile, self._units)
         await self._graph.ainvoke(walk, {"callbacks": []})
 
 

@@ -247,7 +247,7 @@ class Queue:
         return str(await self._step("dispatch", run, epoch, crash_budget, *args))
 
     async def settle(self, run: str, epoch: int, ends: Sequence[NodeEnd]) -> str:
-        """Write ends that the driver decides by itself: skips, and what could not be dispatched."""
+        """Write what the driver decides by itself: starts (an empty outcome), questions, and ends."""
         return str(await self._step("settle", run, epoch, *(part for end in ends for part in end)))
 
     async def finish(self, run: str, epoch: int | None, status: str, data: str) -> str:
@@ -262,9 +262,16 @@ class Queue:
         """Go on with a paused run: `resumed`, `missing` (parked or lost), or the status in which it is."""
         return str(await self._step("resume", run))
 
-    async def park(self, run: str, epoch: int) -> str:
-        """Freeze a paused run none of whose tasks runs, to be copied: `parking`, or `busy` and the like."""
-        return str(await self._step("park", run, epoch))
+    async def park(self, run: str, epoch: int, asked: Sequence[str] = ()) -> str:
+        """Freeze a paused run none of whose tasks runs, to be copied: `parking`, or `busy` and the like.
+
+        `asked`: a running one as well, if all these nodes still wait for answers and no task waits for anything.
+        """
+        return str(await self._step("park", run, epoch, *asked))
+
+    async def answer(self, run: str, path: str, outcome: str, data: str) -> str:
+        """End a node that waits for an answer: `ok`, `not-waiting`, `missing`, or the status of the run."""
+        return str(await self._step("answer", run, path, outcome, data))
 
     async def parked(self, run: str, epoch: int) -> str:
         """Let Redis forget a frozen run that the database has."""
@@ -371,6 +378,11 @@ class Queue:
         """Outcomes by path."""
         rows = await away(self.client.hgetall(keys.ledger(run)))
         return {path: json.loads(text) for path, text in rows.items()}
+
+    async def time(self) -> int:
+        """Milliseconds since 1970, by the clock of Redis."""
+        seconds, micros = await away(self.client.time())
+        return int(seconds) * 1000 + int(micros) // 1000
 
     async def nodes(self, run: str, paths: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Outcomes of some paths, of those that have one."""

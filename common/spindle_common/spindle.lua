@@ -296,15 +296,16 @@ function ops.restore()
 end
 
 -- run, owner, epoch -> 'owned' | 'paused' (owned too) | 'stale' | 'ended' | 'missing'. Accepts only a higher epoch, or
--- the same again. A run whose driver died while parking it is paused.
+-- the same again. A run whose driver died while parking it is paused, unless it was parked for want of answers.
 function ops.own()
   local run, key = ARGV[2], P .. 'run:' .. ARGV[2]
-  local r = call('HMGET', key, 'status', 'epoch', 'owner', 'tenant')
+  local r = call('HMGET', key, 'status', 'epoch', 'owner', 'tenant', 'asks')
   if not r[1] then return 'missing' end
   if TERMINAL[r[1]] then return 'ended' end
   local higher = tonumber(ARGV[4]) > tonumber(r[2])
   if not higher and not (r[2] == ARGV[4] and r[3] == ARGV[3]) then return refuse() end
-  local rests = r[1] == 'paused' or r[1] == 'parking'
+  local rests = r[1] == 'paused' or (r[1] == 'parking' and not r[5])
+  call('HDEL', key, 'asks')
   call('HSET', key, 'owner', ARGV[3], 'epoch', ARGV[4], 'status', rests and 'paused' or 'running')
   call('ZREM', P .. 'line:' .. r[4], run)
   if r[1] == 'queued' then emit(run, 'run.started', '', 0, '{}') end
@@ -570,12 +571,44 @@ function ops.tick()
   return 'ok'
 end
 
--- run, epoch, then for each node: path, outcome, event data. What the driver itself decides: skips, refusals.
+local ASKED = '^{"status":"waiting","for":"answer"'
+
+-- A node asks a person: the question stands in the ledger until there is an answer.
+local function ask(run, path, question, data)
+  local old = call('HGET', P .. 'ledger:' .. run, path)
+  if TERMINAL[status_of(old)] or (old and string.find(old, ASKED)) then return end
+  call('HSET', P .. 'ledger:' .. run, path, question)
+  emit(run, 'node.waiting', path, 0, data)
+end
+
+-- run, epoch, then for each node: path, outcome ('' for a start), event data. What the driver itself decides.
 function ops.settle()
   local no = drive_right(ARGV[2], ARGV[3])
   if no then return no end
   local ms = now()
-  for i = 4, #ARGV, 3 do end_node(ARGV[2], ARGV[i], 0, ARGV[i + 1], ARGV[i + 2], ms) end
+  for i = 4, #ARGV, 3 do
+    if ARGV[i + 1] == '' then
+      start_node(ARGV[2], ARGV[i], 0, ms)
+    elseif status_of(ARGV[i + 1]) == 'waiting' then
+      ask(ARGV[2], ARGV[i], ARGV[i + 1], ARGV[i + 2])
+    else
+      end_node(ARGV[2], ARGV[i], 0, ARGV[i + 1], ARGV[i + 2], ms)
+    end
+  end
+  return 'ok'
+end
+
+-- run, path, outcome, event data: a person answers -> 'ok' | 'not-waiting' | 'missing' | 'parking' | 'deleting' | the
+-- status in which the run ended. The first answer counts.
+function ops.answer()
+  local run, path = ARGV[2], ARGV[3]
+  local r = call('HMGET', P .. 'run:' .. run, 'status', 'owner')
+  if not r[1] then return 'missing' end
+  if r[1] == 'parking' or TERMINAL[r[1]] then return r[1] end
+  if not string.find(call('HGET', P .. 'ledger:' .. run, path) or '', ASKED) then return 'not-waiting' end
+  if not pardon(ARGV[4]) then return 'deleting' end
+  local text = end_node(run, path, 0, ARGV[4], ARGV[5], now())
+  wake(run, r[2], 'outcomes', '{"' .. path .. '":' .. text .. '}')
   return 'ok'
 end
 
@@ -649,12 +682,31 @@ function ops.resume()
   return 'resumed'
 end
 
--- run, epoch -> 'parking' (nothing can change it any more) | 'busy' (tasks run) | 'stale' | 'missing' | its status
+-- Whether a run only waits for the answers to these questions: none was answered, and no task is under way.
+local function only_asks(run, first)
+  for i = first, #ARGV do
+    if not string.find(call('HGET', P .. 'ledger:' .. run, ARGV[i]) or '', ASKED) then return false end
+  end
+  for _, name in ipairs(call('SMEMBERS', P .. 'tasks:' .. run)) do
+    local state = call('HGET', P .. 'task:' .. run .. '/' .. name, 'state')
+    if state and state ~= 'done' and state ~= 'dead' then return false end
+  end
+  return true
+end
+
+-- run, epoch, then paths that wait for answers (none: it must be paused) -> 'parking' (nothing can change it any more)
+-- | 'busy' (tasks run, or there was an answer) | 'stale' | 'missing' | its status
 function ops.park()
   local run, key = ARGV[2], P .. 'run:' .. ARGV[2]
   local r = call('HMGET', key, 'status', 'epoch')
   if not r[1] then return 'missing' end
   if r[2] ~= ARGV[3] then return refuse() end
+  if r[1] == 'running' and #ARGV > 3 then
+    if not only_asks(run, 4) then return 'busy' end
+    emit(run, 'run.paused', '', 0, '{"reason":"it waits for an answer"}')
+    call('HSET', key, 'status', 'parking', 'asks', 1)
+    return 'parking'
+  end
   if r[1] ~= 'paused' then return r[1] end
   for _, name in ipairs(call('SMEMBERS', P .. 'tasks:' .. run)) do
     if call('HGET', P .. 'task:' .. run .. '/' .. name, 'state') == 'running' then return 'busy' end

@@ -10,23 +10,23 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from spindle_common.graph import Board, walk
-from spindle_common.problems import StateLost, Unavailable
+from spindle_common.problems import BadInput, StateLost, Unavailable
 from spindle_common.queue import Queue, compact
 from spindle_common.remains import Remains, remains_of
+from spindle_common.spill import Bytes
 from spindle_common.stopping import stop
-from spindle_common.values import Outcome, Scope, resolve_outputs
+from spindle_common.values import Outcome, resolve_outputs
 from spindle_control import metrics
-from spindle_control.dispatch import Dispatcher, Fenced, body, skip_ends, undispatchable
-from spindle_control.graphs import graph_of
+from spindle_control.batches import Fenced
 from spindle_control.opening import park_run
 from spindle_control.planner import Planned
 from spindle_control.settings import ControlSettings
 from spindle_control.store import ENDED, RunRow, Store
+from spindle_control.walking import Identity, Walking, first_failure
 
 log = logging.getLogger(__name__)
 _AWAY_SECONDS = 1.0
@@ -39,6 +39,7 @@ class Parts:
 
     queue: Queue
     store: Store
+    artifacts: Bytes
     settings: ControlSettings
 
 
@@ -61,10 +62,10 @@ class Drive:
 
     def __init__(self, row: RunRow, planned: Planned, parts: Parts) -> None:
         self.row, self.epoch = row, row.epoch
-        self._plan, self._seeded, self._parts = planned.plan, planned.seeded, parts
-        self._tasks = {task.id: task for task in self._plan.tasks}
-        self._dispatcher = Dispatcher(parts.queue, row.id, row.epoch, parts.settings.crash_budget)
-        self._board = Board()
+        self._plan, self._parts = planned.plan, parts
+        identity = Identity(row.id, row.epoch, row.traceparent)
+        self._walking = Walking(identity, planned.plan.level, row.inputs, parts)
+        self._walking.failed_at_top = self._stop_if_wanted
         self._paused = False
         self._woken = time.monotonic()
         self._parking: asyncio.Task[str] | None = None
@@ -79,7 +80,7 @@ class Drive:
 
     def wake(self, outcomes: Mapping[str, Outcome], news: str | None = None) -> None:
         """Take in commits, or the news that someone else ended the run, paused it, or let it go on."""
-        self._board.put(outcomes)
+        self._walking.frames.put(outcomes)
         self._woken = time.monotonic()
         if news == "resumed":
             self._paused = False
@@ -88,16 +89,33 @@ class Drive:
             self.rest()
         elif news:
             self._interrupt(news)
-        elif self._plan.on_failure == "stop" and any(o["status"] == "failed" for o in outcomes.values()):
+        elif any(o["status"] == "failed" and _is_at_top(path) for path, o in outcomes.items()):
+            self._stop_if_wanted()
+
+    def _stop_if_wanted(self) -> None:
+        """A node of the workflow itself failed; what fails inside a body is its flow's to judge."""
+        if self._plan.on_failure == "stop":
             self._interrupt("stop")
 
     def rest(self) -> None:
         """Leave memory and Redis if the run is paused and none of its tasks runs; each of their ends asks again."""
         if self._paused and (self._parking is None or self._parking.done()):
-            self._parking = asyncio.ensure_future(self._park())
+            self._parking = asyncio.ensure_future(self._park(()))
 
-    async def _park(self) -> str:
-        answer = await self._patiently(lambda: park_run(self._parts.queue, self._parts.store, self.row.id, self.epoch))
+    async def _linger(self) -> None:
+        """Leave memory and Redis, too, once nothing is done or waited for but answers, for as long as we linger."""
+        doings = self._walking.doings
+        while True:
+            moves = doings.moves
+            await asyncio.sleep(self._parts.settings.linger_seconds)
+            quiet = doings.asked and not doings.busy and doings.moves == moves
+            if quiet and (self._parking is None or self._parking.done()):
+                self._parking = asyncio.ensure_future(self._park(tuple(doings.asked)))
+                await asyncio.wait({self._parking})
+
+    async def _park(self, asked: Sequence[str]) -> str:
+        parts, run = self._parts, self.row.id
+        answer = await self._patiently(lambda: park_run(parts.queue, parts.store, run, self.epoch, asked))
         if answer in ("parked", "stale", "missing"):
             self._interrupt(answer)
         return answer
@@ -124,13 +142,14 @@ class Drive:
     async def run(self, known: Mapping[str, Outcome]) -> None:
         """Drive the run to its end; `known` are the outcomes that its ledger holds already."""
         self.wake(known)
-        walking = asyncio.ensure_future(walk(graph_of(self._plan), self._board, self._decide))
+        walking = asyncio.ensure_future(self._walking.run())
+        lingering = asyncio.ensure_future(self._linger())
         try:
             waited: set[asyncio.Future[Any]] = {walking, self._interrupted}
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await stop([walking])
-            await self._dispatcher.close()
+            await stop([walking, lingering])
+            await self._walking.close()
         answer = self._answer(walking)
         if self._parking is not None:  # what a dispatch heard meanwhile (parking, missing) is then no news
             parked = await self._parking
@@ -173,37 +192,23 @@ class Drive:
             return str(error)
         raise error
 
-    async def _decide(self, name: str) -> None:
-        """Decide a task's nodes: by ourselves when none of them runs, else by a worker."""
-        task = self._tasks[name]
-        scope = Scope(self.row.inputs, self._board.outcomes)
-        skipped = undispatchable(task, scope)
-        if skipped is not None:
-            await self._settle(skipped)
-            return
-        text = body(self.row.id, task, scope, seeded=self._seeded, traceparent=self.row.traceparent)
-        await self._dispatcher.offer(task, text)
-        await self._board.wait(task.nodes)
-
-    async def _settle(self, outcomes: dict[str, Outcome]) -> None:
-        ends = skip_ends(outcomes)
-        answer = await self._patiently(lambda: self._parts.queue.settle(self.row.id, self.epoch, ends))
-        if answer != "ok":
-            raise Fenced(answer)
-        self._board.put(outcomes)
-
     # Ending --------------------------------------------------------------------------------------------------------
 
     def _ending(self) -> Ending:
-        outcomes = self._board.outcomes
-        failed = [(path, o) for path, o in outcomes.items() if o["status"] == "failed"]
-        if failed:
-            path, outcome = min(failed, key=lambda item: item[1].get("ended_at", 0))
-            return Ending("failed", problem={**outcome["problem"], "instance": f"/nodes/{path}"})
-        if not self._board.knows(self._plan.node_task):
+        root = self._walking.root
+        failed = first_failure(root)
+        if failed is not None:
+            return Ending("failed", problem=failed)
+        if not root.board.knows(self._plan.node_task):
             return Ending("failed", problem=StateLost().problem())
-        outputs = resolve_outputs(self._plan.outputs, Scope(self.row.inputs, outcomes))
-        return Ending("completed", outputs=outputs)
+        try:
+            return Ending("completed", outputs=resolve_outputs(self._plan.outputs, root.scope))
+        except BadInput as error:
+            return Ending("failed", problem=error.problem())
+
+
+def _is_at_top(path: str) -> bool:
+    return "." not in path and "[" not in path
 
 
 async def archive(parts: Parts, row: RunRow, epoch: int | None, ending: Ending | None) -> None:

@@ -1,11 +1,12 @@
 """The driver: this control's runs, its lease, and what it does for runs and tasks that nobody looks after.
 
-Five loops, each of which outlives Redis or the database being away:
+Six loops, each of which outlives Redis or the database being away:
 
     beat       renew our lease
     wake       read drive:{owner} and hand commits to the runs concerned; after an interruption read their ledgers
     sweep      due timers, lapsed leases, tasks that waited too long, dead workers; adopt the runs of silent controls
     fill       take waiting runs while there is room
+    due        bring back parked runs whose questions nobody answered in time
     reconcile  what the others cannot see: see `reconciler`
 
 Whoever takes a run raises the epoch in its row by compare-and-set, then in its hash, which accepts only a higher one.
@@ -32,6 +33,8 @@ from spindle_control.store import RunRow
 log = logging.getLogger(__name__)
 _SWEEP_SECONDS = 0.5
 _FILL_SECONDS = 0.25
+_DUE_SECONDS = 1.0
+_DUE_AT_ONCE = 64
 _RECONCILE_SECONDS = 5.0
 _AWAY_SECONDS = 0.5
 _ADOPT_AT_ONCE = 16
@@ -105,11 +108,12 @@ class Driver:
     async def run(self) -> None:
         """Run every loop until cancelled; then let others have our runs at once."""
         beat = self._parts.settings.control_beat_seconds
-        self._rounds = dict.fromkeys(("beat", "sweep", "fill", "reconcile", "wake"), time.monotonic())
+        self._rounds = dict.fromkeys(("beat", "sweep", "fill", "due", "reconcile", "wake"), time.monotonic())
         work = (
             self._every("beat", beat, self._beat),
             self._every("sweep", _SWEEP_SECONDS, self._sweep),
             self._every("fill", _FILL_SECONDS, self._fill, self._freed),
+            self._every("due", _DUE_SECONDS, self._due),
             self._every("reconcile", _RECONCILE_SECONDS, self._reconciler.round),
             self._wakes(),
         )
@@ -255,6 +259,10 @@ class Driver:
                 return
             if row.status == "queued":
                 await self.adopt(row)
+
+    async def _due(self) -> None:
+        for run in await self._parts.store.due_runs(await self._parts.queue.time(), _DUE_AT_ONCE):
+            await self.restore(await self._parts.store.run(run))
 
     async def _wakes(self) -> None:
         try:

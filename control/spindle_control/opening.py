@@ -4,7 +4,7 @@ park: paused -> `parking` (frozen) -> copied to the row -> gone from Redis      
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spindle_common.events import START, read_events
@@ -46,21 +46,31 @@ def _fields(row: RunRow, planned: Planned, weight: float) -> Fields:
     }
 
 
-async def park_run(queue: Queue, store: Store, run: str, epoch: int) -> str:
-    """Move a paused run to the database: `parked`, or why not (`busy`: tasks still run). Raises Unavailable."""
-    answer = await queue.park(run, epoch)
+async def park_run(queue: Queue, store: Store, run: str, epoch: int, asked: Sequence[str] = ()) -> str:
+    """Move a run to the database that is paused, or that waits for nothing but the answers of the nodes `asked`.
+
+    Answers `parked`, or why not (`busy`: tasks still run). Raises Unavailable.
+    """
+    answer = await queue.park(run, epoch, asked)
     if answer != "parking":
         return answer
-    (plan,) = await queue.run_fields(run, "plan")
+    plan, asks = await queue.run_fields(run, "plan", "asks")
     events = await read_events(queue.client, run, START, _EVENTS_AT_MOST)
     ledger = await queue.ledger(run)
     status, held = await queue.run_fields(run, "status", "epoch")
     if (status, held) != ("parking", str(epoch)) or not plan:  # another parked it meanwhile: we read half of it
         return "stale"
-    if not await store.park_run(run, epoch, ledger, plan, events):
+    deadlines = [at for outcome in ledger.values() if asks and (at := _deadline(outcome)) is not None]
+    parked = {"plan": plan, "last_event": events[-1]["id"], "asks": bool(asks)}
+    if not await store.park_run(run, epoch, ledger, parked, events, wake_at=min(deadlines, default=None)):
         return "stale"
     await queue.parked(run, epoch)
     return "parked"
+
+
+def _deadline(outcome: Mapping[str, Any]) -> int | None:
+    waits = outcome["status"] == "waiting" and "question" in outcome
+    return outcome["question"].get("deadline_at") if waits else None
 
 
 async def restore_run(queue: Queue, row: RunRow, weight: float) -> str:

@@ -67,7 +67,7 @@ async def open_services(settings: ControlSettings) -> AsyncIterator[Services]:
     try:
         registry = Registry(queue, store)
         await registry.load()
-        parts = Parts(queue, store, settings)
+        parts = Parts(queue, store, artifacts, settings)
         planner = Planner(registry, settings)
         library = Library(StoredWorkflows(store), planner, garbage.spare, settings.max_workflow_versions)
         driver = Driver(parts, library, settings.redis)

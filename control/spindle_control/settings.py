@@ -26,6 +26,8 @@ class ControlSettings(CommonSettings):
     max_upload_bytes: int = Field(64 * MIB, ge=1024, description="Largest uploaded artifact.")
     max_nodes: int = Field(2000, ge=1, description="Most nodes in a workflow, bodies included.")
     max_depth: int = Field(16, ge=1, description="Deepest nesting of bodies.")
+    max_items: int = Field(10_000, ge=1, description="Most items of a map.")
+    max_instances: int = Field(100_000, ge=1, description="Most nodes a run may come to, each item's counted.")
     fuse_chains: bool = Field(
         True, description="Fuse linear chains into one task; off: a task a node, easier to watch."
     )
@@ -39,6 +41,9 @@ class ControlSettings(CommonSettings):
     control_lease_seconds: float = Field(4.0, gt=0, description="After this silence others adopt a control's runs.")
     control_beat_seconds: float = Field(1.0, gt=0, description="How often a control renews its lease.")
     crash_budget: int = Field(3, ge=1, description="Attempts of a task that may end by a dead worker.")
+    linger_seconds: float = Field(
+        5.0, gt=0, description="How long a run that only waits for answers stays in memory before it is parked."
+    )
     archive_seconds: float = Field(60.0, ge=0, description="How long an ended run stays in Redis after archiving.")
 
     keep_runs: str | None = Field(None, description='How long ended runs are kept, like "30d"; unset: for ever.')

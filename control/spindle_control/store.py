@@ -63,9 +63,19 @@ _end_run = (
 _park_run = (
     sa.update(runs)
     .where(runs.c.id == _bind("run"), runs.c.status.in_(OPEN), runs.c.epoch == _bind("epoch_held"))
-    .values(status="paused", nodes=_bind("new_nodes"), parked=_bind("new_parked"))
+    .values(status="paused", nodes=_bind("new_nodes"), parked=_bind("new_parked"), wake_at=_bind("new_wake_at"))
 )
-_resumed = sa.update(runs).where(runs.c.id == _bind("run"), runs.c.epoch == _bind("epoch_held")).values(parked=None)
+_resumed = (
+    sa.update(runs)
+    .where(runs.c.id == _bind("run"), runs.c.epoch == _bind("epoch_held"))
+    .values(parked=None, wake_at=None)
+)
+_due = (
+    sa.select(runs.c.id)
+    .where(runs.c.status == "paused", runs.c.wake_at <= _bind("now", type_=sa.BigInteger))
+    .order_by(runs.c.wake_at)
+    .limit(_bind("most", type_=sa.Integer))
+)
 _last_chunk = (
     sa.select(run_events.c.chunk, run_events.c.last_ms, run_events.c.last_seq)
     .where(run_events.c.run == _bind("run"))
@@ -253,10 +263,14 @@ class Store:
 
         return await self._writer.write(operation)
 
-    async def park_run(self, run_id: str, epoch: int, nodes: Json, plan: str, events: Sequence[Json]) -> bool:
-        """Record a paused run as it stands, with the events since it was last parked; False: another drives it."""
-        parked = {"plan": plan, "last_event": events[-1]["id"]}
-        values = {"run": run_id, "epoch_held": epoch, "new_nodes": nodes, "new_parked": parked}
+    async def park_run(
+        self, run_id: str, epoch: int, nodes: Json, parked: Json, events: Sequence[Json], *, wake_at: int | None = None
+    ) -> bool:
+        """Record a paused run as it stands, with the events since it was last parked; False: another drives it.
+
+        `wake_at`: when it must go on, in milliseconds since 1970 by the clock of Redis.
+        """
+        values = {"run": run_id, "epoch_held": epoch, "new_nodes": nodes, "new_parked": parked, "new_wake_at": wake_at}
 
         def operation(connection: sa.Connection) -> bool:
             done = _execute(connection, _park_run, values) == 1
@@ -265,6 +279,10 @@ class Store:
             return done
 
         return await self._writer.write(operation)
+
+    async def due_runs(self, now: int, most: int) -> list[str]:
+        """Return parked runs that must go on by now."""
+        return [found.id for found in await self.read(_due, now=now, most=most)]
 
     async def resumed(self, run_id: str, epoch: int) -> None:
         """Forget how a run was parked: Redis has it again, and has gone on since."""

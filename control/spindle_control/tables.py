@@ -15,6 +15,7 @@ OPEN = ("queued", "running", "paused")
 ENDED = ("completed", "failed", "cancelled")
 
 json_or_null = sa.JSON(none_as_null=True)
+_due = sa.text("wake_at IS NOT NULL")
 _open = sa.text("status IN ('queued', 'running', 'paused')")
 
 runs = sa.Table(
@@ -33,6 +34,7 @@ runs = sa.Table(
     sa.Column("workflow_digest", sa.String(80), nullable=False),
     sa.Column("workflow_version", sa.Integer),
     sa.Column("parent", sa.String(64)),
+    sa.Column("wake_at", sa.BigInteger),
     sa.Column("traceparent", sa.String(64)),
     sa.Column("idempotency_key", sa.String(256)),
     sa.Column("request_digest", sa.String(80)),
@@ -43,6 +45,7 @@ runs = sa.Table(
     sa.Column("nodes", json_or_null),
     sa.Column("parked", json_or_null),
     sa.UniqueConstraint("tenant", "idempotency_key", name="runs_idempotency"),
+    sa.Index("runs_due", "wake_at", sqlite_where=_due, postgresql_where=_due),
     sa.Index("runs_newest", "tenant", "created_at", "id"),
     sa.Index("runs_open", "status", "owner", sqlite_where=_open, postgresql_where=_open),
 )

@@ -8,9 +8,9 @@ plan(checked, catalog)                          tasks, in which nodes that belon
 from spindle_control.compiler.catalog import Catalog
 from spindle_control.compiler.check import check
 from spindle_control.compiler.checked import Checked, CheckedNode, InputPort
-from spindle_control.compiler.inputs import bind_inputs
+from spindle_control.compiler.inputs import bind_inputs, fitted
 from spindle_control.compiler.limits import Limits
-from spindle_control.compiler.plan import Plan, PlanTask, plan
+from spindle_control.compiler.plan import Plan, PlanFlow, PlanLevel, PlanTask, plan
 
 __all__ = [
     "Catalog",
@@ -19,8 +19,11 @@ __all__ = [
     "InputPort",
     "Limits",
     "Plan",
+    "PlanFlow",
+    "PlanLevel",
     "PlanTask",
     "bind_inputs",
     "check",
+    "fitted",
     "plan",
 ]

@@ -120,6 +120,17 @@ def note_errors(validator: Validator, value: Any, pointer: str, code: str, repor
     return not errors
 
 
+def fitted(schema: Any, value: Any) -> tuple[Any, str | None]:
+    """Return a value as its type has it, and what is wrong with it in words."""
+    validator = compiled(schema)
+    value = _as_typed(value, schema)
+    try:
+        errors = validator.errors(value)
+    except ValueError as error:
+        return value, str(error)
+    return value, explain(meant(errors[0]), value)[0] if errors else None
+
+
 def bind_inputs(checked: Checked, given: Mapping[str, object], pointer_prefix: str = "/inputs") -> dict[str, Any]:
     """Return the run's inputs: what was given, checked, and defaults; optional ones that were not given are left out.
 

@@ -7,6 +7,7 @@ default model. A task waits for the nodes in `needs`, reads the run inputs in `i
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from spindle_common.digests import digest
@@ -63,9 +64,11 @@ class PlanLevel:
     seeded: tuple[str, ...]
     inputs: dict[str, dict[str, Any]]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        return asdict(self)
+    @cached_property
+    def units(self) -> Mapping[str, PlanTask | PlanFlow]:
+        """Tasks and flows by id."""
+        tasks: dict[str, PlanTask | PlanFlow] = {task.id: task for task in self.tasks}
+        return tasks | {flow.id: flow for flow in self.flows}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "PlanLevel":
@@ -181,8 +184,11 @@ def _input(port: InputPort) -> dict[str, Any]:
 
 
 def _plan_flow(flow: CheckedFlow, catalog: Catalog, *, chains: bool) -> PlanFlow:
+    values = dict(_flat(flow.values))
+    optional = [name for name in values if _is_spare(flow, name)]
     said = {
-        "inputs": flow.values,
+        "inputs": values,
+        "optional": optional,
         "when": flow.when,
         "needs": list(flow.needs),
         "after": list(flow.after),
@@ -191,6 +197,24 @@ def _plan_flow(flow: CheckedFlow, catalog: Catalog, *, chains: bool) -> PlanFlow
     node = {"type": flow.type.name} | {key: value for key, value in said.items() if value not in (None, [], {})}
     body = None if flow.body is None else _plan_level(flow.body, catalog, chains=chains)
     return PlanFlow(flow.id, node, flow.settings, tuple(flow.needs), body)
+
+
+def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Each value that a flow is given by its key, and by its name below it: `over`, `with.prompt`."""
+    for key, value in values.items():
+        if key == "over":
+            yield key, value
+        else:
+            yield from ((f"{key}.{name}", inner) for name, inner in value.items())
+
+
+def _is_spare(flow: CheckedFlow, name: str) -> bool:
+    """Whether what is given under a name may be left out: its reference was skipped."""
+    key, _, inner = name.partition(".")
+    if key == "show":
+        return True
+    port = flow.body.inputs.get(inner) if flow.body and key != "over" else None
+    return port is not None and not port.required
 
 
 def vertices(nodes: Mapping[str, CheckedNode | CheckedFlow], catalog: Catalog) -> list[Vertex]:
