@@ -1,11 +1,13 @@
 """Ports whose type follows another's, and the types of values as they stand in a document."""
 
+import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from spindle_common.contracts import Mistake, Port
+from spindle_common.contracts import Mistake, NodeType, Port
 from spindle_common.problems import InvalidWorkflow
 from spindle_control.compiler import Catalog, check
 from spindle_control.compiler.following import Following
@@ -354,3 +356,91 @@ def test_reading_a_value_is_bounded() -> None:
 )
 def test_widening(schema: Any, wide: Any) -> None:
     assert widened(schema) == wide
+
+
+def built_in() -> Catalog:
+    path = Path(__file__).parents[2] / "common" / "schemas" / "derived" / "builtin-nodes.json"
+    types = [NodeType.model_validate(found) for found in json.loads(path.read_text())]
+    queues = {found.type: frozenset([found.queue] if found.queue else []) for found in types}
+    return catalog(types={found.type: found for found in types}, queues=queues)
+
+
+BUILT_IN = built_in()
+VARIANTS = {
+    "type": "flow.map@1",
+    "over": {"$expr": "inputs.offsets"},
+    "with": {"prompt": {"$from": "inputs.prompt"}},
+    "body": {
+        "inputs": {"item": {"type": "integer"}, "prompt": {"type": "string"}},
+        "nodes": {
+            "image": {
+                "type": "image.generate@1",
+                "inputs": {"prompt": {"$from": "inputs.prompt"}, "seed": {"$from": "inputs.item"}},
+            },
+            "score": {"type": "image.score@1", "inputs": {"image": {"$from": "image.image"}}},
+        },
+        "outputs": {"image": {"$from": "image.image"}, "score": {"$from": "score.value"}},
+    },
+}
+INPUTS = {"offsets": {"type": "array", "items": {"type": "integer"}}, "prompt": {"type": "string"}}
+
+
+def of_vars(kind: str, port: str = "items", **inputs: Any) -> dict[str, Any]:
+    return {"type": kind, "inputs": {port: {"$from": "vars.image"}, **inputs}}
+
+
+GIVEN_LISTS: dict[str, tuple[dict[str, Any], str]] = {
+    "best": (of_vars("list.best@1", by={"$from": "vars.score"}), "node.item"),
+    "top": (of_vars("list.top@1", by={"$from": "vars.score"}, count=3), "node.items.0"),
+    "sort": (of_vars("list.sort@1", by={"$from": "vars.score"}), "node.items.0"),
+    "filter": (of_vars("list.filter@1", keep=[True, False]), "node.items.0"),
+    "compact": (of_vars("list.compact@1"), "node.items.0"),
+    "unique": (of_vars("list.unique@1"), "node.items.0"),
+    "pick": (of_vars("list.pick@1", index=-1), "node.item"),
+    "pick several": (of_vars("list.pick@1", indices=[0, 1]), "node.items.1"),
+    "slice": (of_vars("list.slice@1", stop=2), "node.items.0"),
+    "chunk": (of_vars("list.chunk@1", size=4), "node.chunks.0.1"),
+    "append": (of_vars("list.append@1", value={"$from": "vars.image.0"}), "node.items.0"),
+    "repeat": (of_vars("list.repeat@1", port="value", count=2), "node.items.0.0"),
+    "concat": (
+        {"type": "list.concat@1", "inputs": {"lists": [{"$from": "vars.image"}, {"$from": "vars.image"}]}},
+        "node.items.0",
+    ),
+    "zip": (
+        {"type": "list.zip@1", "inputs": {"lists": {"a": {"$from": "vars.image"}, "b": {"$from": "vars.score"}}}},
+        "node.items.0.a",
+    ),
+    "product": (
+        {"type": "list.product@1", "inputs": {"lists": {"a": {"$from": "vars.image"}, "b": [1, 2]}}},
+        "node.items.0.a",
+    ),
+    "const": ({"type": "value.const@1", "inputs": {"value": {"a": {"$from": "vars.image"}}}}, "node.value.a.0"),
+    "choose": (
+        {
+            "type": "value.choose@1",
+            "inputs": {
+                "condition": True,
+                "then": {"$from": "vars.image.0"},
+                "otherwise": {"$from": "vars.image.1"},
+            },
+        },
+        "node.value",
+    ),
+}
+
+
+@pytest.mark.parametrize(("node", "reference"), GIVEN_LISTS.values(), ids=GIVEN_LISTS)
+def test_built_in_nodes_keep_the_type_of_what_a_map_makes(node: dict[str, Any], reference: str) -> None:
+    nodes = {"vars": VARIANTS, "node": node}
+    big = {"type": "image.resize@1", "inputs": {"image": {"$from": reference}, "scale": 2}}
+    assert not mistakes(nodes | {"big": big}, BUILT_IN, inputs=INPUTS)
+    join = {"type": "text.join@1", "inputs": {"parts": [{"$from": reference}]}}
+    (found,) = mistakes(nodes | {"join": join}, BUILT_IN, inputs=INPUTS)
+    assert found.code == "type-mismatch"
+    assert found.detail == f"`join.parts` (text.join@1) wants a string or null, `{reference}` gives image/*"
+
+
+def test_what_is_appended_must_be_like_the_others() -> None:
+    node = of_vars("list.append@1", value={"$from": "vars.score.0"})
+    (found,) = mistakes({"vars": VARIANTS, "node": node}, BUILT_IN, inputs=INPUTS)
+    assert found.detail == "`node.value` (list.append@1) wants image/*, `vars.score.0` gives a number"
