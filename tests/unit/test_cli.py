@@ -273,6 +273,8 @@ def test_help_imports_nothing_slow() -> None:
         ["dead-letters"],
         ["nodes"],
         ["workers"],
+        ["workflows"],
+        ["run", "poster@3"],
         *([command, "r"] for command in ("show", "cancel", "pause", "resume", "retry", "redrive", "watch")),
     ],
     ids=lambda a: a[0],

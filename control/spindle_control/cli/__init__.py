@@ -8,6 +8,7 @@ import typer
 from spindle_control.cli.keys import keys
 from spindle_control.cli.local import register_local
 from spindle_control.cli.session import Session, command
+from spindle_control.cli.workflows import workflows
 
 app = typer.Typer(
     help="Spindle runs workflows of generative media: submit one, watch it, open what it made.",
@@ -19,6 +20,12 @@ app = typer.Typer(
 )
 
 _File = Annotated[str, typer.Argument(metavar="FILE", help="Workflow as JSON, or a PNG that carries one; - for stdin.")]
+_Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE|NAME@VERSION", help="Workflow as JSON, a PNG that carries one, or one that is stored."
+    ),
+]
 _Run = Annotated[str, typer.Argument(metavar="RUN", help="Id of the run.")]
 _Inputs = Annotated[list[str] | None, typer.Option("-i", "--input", metavar="NAME=VALUE", help="Input; @FILE uploads.")]
 _Outputs = Annotated[list[str] | None, typer.Option("-o", "--output", metavar="[NAME=]FILE", help="Where to save.")]
@@ -26,12 +33,13 @@ _Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to
 
 register_local(app)
 app.add_typer(keys, name="keys")
+app.add_typer(workflows, name="workflows")
 
 
 @command(app)
 def run(
     session: Session,
-    file: _File,
+    file: _Source,
     inputs: _Inputs = None,
     outputs: _Outputs = None,
     wait: _Wait = True,

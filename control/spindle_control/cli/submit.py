@@ -17,6 +17,7 @@ from spindle_control.cli.panels import outputs_table, problems_of, seconds, stat
 from spindle_control.cli.progress import view_of
 from spindle_control.cli.session import Refusal, Session, Status
 from spindle_control.cli.views import accepted
+from spindle_control.cli.workflows import stored
 from spindle_control.client import Client
 
 _STATUS = {"completed": Status.OK, "failed": Status.FAILED, "cancelled": Status.CANCELLED}
@@ -36,11 +37,12 @@ async def run(session: Session, wish: Wish) -> int:
     """Submit a workflow; unless told otherwise follow it to its end and save its outputs."""
     if wish.outputs and not wish.wait:
         raise Refusal("--no-wait leaves nothing to save yet.", "Drop -o, or --no-wait.")
-    submission = document.read(wish.file)
-    targets = read_targets(wish.outputs, submission.workflow)
     async with session.client() as client:
+        found = await stored(client, wish.file)
+        submission = document.Submission(found[0]) if found else document.read(wish.file)
+        targets = read_targets(wish.outputs, submission.workflow)
         given = await read_inputs(wish.inputs, submission.input_specs, client)
-        record = await client.submit(submission.workflow, submission.inputs | given)
+        record = await client.submit(found[1] if found else submission.workflow, submission.inputs | given)
         if not wish.wait:
             accepted(session, record)
             return Status.OK

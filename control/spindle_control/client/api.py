@@ -47,20 +47,21 @@ class Client:
 
     async def submit(
         self,
-        workflow: Json,
+        workflow: Json | str,
         inputs: Json | None = None,
         *,
         priority: int = 0,
         idempotency_key: str | None = None,
     ) -> Json:
-        """Accept a run; returns its record, status `queued`."""
-        body: Json = {"workflow": workflow, "inputs": inputs or {}}
+        """Accept a run of a document, or of a stored workflow ("poster@3", "poster"); returns its record."""
+        source = "workflow_ref" if isinstance(workflow, str) else "workflow"
+        body: Json = {source: workflow, "inputs": inputs or {}}
         if priority:
             body["priority"] = priority
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return await self._json("POST", "/api/v1/runs", json=body, headers=headers)
 
-    async def run_and_wait(self, workflow: Json, inputs: Json | None = None) -> Json:
+    async def run_and_wait(self, workflow: Json | str, inputs: Json | None = None) -> Json:
         """Submit a run and return its record once it has ended, however it ended."""
         return await self.wait((await self.submit(workflow, inputs))["id"])
 
@@ -122,6 +123,47 @@ class Client:
         """Check a workflow, and inputs if given, without running it: {"valid", "warnings", "plan"}."""
         body = workflow if inputs is None else {"workflow": workflow, "inputs": inputs}
         return await self._json("POST", "/api/v1/workflows:validate", json=body)
+
+    # Stored workflows
+
+    async def workflows(self, *, after: str | None = None, limit: int = 50) -> Json:
+        """Return a page of stored workflows, newest change first: {"workflows": […], "next": cursor or null}."""
+        params = {"limit": limit} | ({"after": after} if after else {})
+        return await self._json("GET", "/api/v1/workflows", params=params)
+
+    async def put_workflow(
+        self, name: str, workflow: Json, *, if_match: str | None = None, if_new: bool = False
+    ) -> Json:
+        """Store a document as the next version of a name; returns that version's record.
+
+        `if_match` is the digest that the newest version must have, `if_new` wants that there is none: otherwise the
+        problem is `precondition-failed`.
+        """
+        headers = {"If-Match": f'"{if_match}"'} if if_match else {}
+        headers |= {"If-None-Match": "*"} if if_new else {}
+        return await self._json("PUT", _workflow(name), json=workflow, headers=headers)
+
+    async def workflow(self, name: str, version: int | None = None) -> Json:
+        """Record of a version, by default the newest, with its document under `workflow`."""
+        return await self._json("GET", _workflow(name), params=_given(version=version))
+
+    async def workflow_versions(self, name: str, *, after: str | None = None, limit: int = 50) -> Json:
+        """Return a page of a workflow's versions, newest first: {"versions": […], "next": cursor or null}."""
+        params = {"limit": limit} | ({"after": after} if after else {})
+        return await self._json("GET", _workflow(name) + "/versions", params=params)
+
+    async def export_workflow(self, name: str, version: int | None = None) -> Json:
+        """Bare document of a version, by default the newest."""
+        return await self._json("GET", _workflow(name) + "/document", params=_given(version=version))
+
+    async def diff_workflow(self, name: str, before: int | None = None, after: int | None = None) -> Json:
+        """Return what changed between two versions, by default the last change: {"nodes", "patch", "from", "to"}."""
+        return await self._json("GET", _workflow(name) + ":diff", params=_given(**{"from": before, "to": after}))
+
+    async def hide_workflow(self, name: str, *, if_match: str | None = None) -> Json:
+        """Take a workflow off the lists; its versions stay."""
+        headers = {"If-Match": f'"{if_match}"'} if if_match else {}
+        return await self._json("DELETE", _workflow(name), headers=headers)
 
     # Artifacts
 
@@ -193,6 +235,14 @@ class Client:
 
 def _run(run: str) -> str:
     return f"/api/v1/runs/{quote(run, safe='')}"
+
+
+def _workflow(name: str) -> str:
+    return f"/api/v1/workflows/{quote(name, safe='')}"
+
+
+def _given(**values: int | None) -> dict[str, int]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _listed(found: Any, key: str) -> list[Json]:
