@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from spindle_common.problems import BadInput
+from spindle_worker.calling import parse_inputs
+from spindle_worker.nodes.picture import grid
 from spindle_worker.nodes.score import MAX_SIDE, measured, score
 from spindle_worker.pictures import encode_png
 from spindle_worker.testing import run_node, stored
@@ -121,3 +123,13 @@ def test_only_pictures_are_measured() -> None:
         run_node(score, {"image": stored(files, b"RIFF", "audio/wav")}, files=files)
     with pytest.raises(BadInput, match="cannot be read"):
         run_node(score, {"image": stored(files, b"RIFF", "image/png")}, files=files)
+
+
+def test_a_list_of_pictures_holds_pictures_only() -> None:
+    files: dict[str, bytes] = {}
+    picture = stored(files, encode_png(plain("red")), "image/PNG")
+    sound = stored(files, b"RIFF", "audio/wav")
+    with pytest.raises(BadInput) as caught:
+        parse_inputs(grid.spec, {"images": [picture, sound]})  # type: ignore[attr-defined]  # put there by @node
+    assert str(caught.value) == "/inputs/images: item 1 is audio/wav, and image/* is wanted"
+    assert run_node(grid, {"images": [picture, picture]}, files=files)["image"].media_type == "image/png"
