@@ -102,6 +102,18 @@ def test_the_program_that_repeats_a_run(folder: Path, url: str) -> None:
     assert run(folder, url, sys.executable, "-c", program) == "True True\n[]\n"
 
 
+def test_the_lines_and_the_program_of_the_library(folder: Path, url: str) -> None:
+    lines = containing("docs/library.md", "sh", "workflows put").splitlines()
+    said = [run(folder, url, "sh", "-c", line.replace("spindle", shlex.quote(SPINDLE), 1)) for line in lines]
+    assert said[0] == "poster@1\n"
+    assert (folder / "star.png").read_bytes().startswith(PNG)
+    assert json.loads((folder / "copy.json").read_text()) == json.loads((folder / "examples/poster.json").read_text())
+    program = containing("docs/library.md", "python", "asyncio.run").replace(ADDRESS, url)
+    changed, *greetings = run(folder, url, sys.executable, "-c", program).splitlines()
+    assert changed == "replace /nodes/words/inputs/template Hi, {name}!"
+    assert greetings == ["1 Hello, Ada!", "2 Hi, Ada!"]
+
+
 @pytest.mark.parametrize("line", containing("docs/operations.md", "sh", "spindle pause").splitlines())
 def test_the_commands_for_runs_exist(line: str) -> None:
     done = subprocess.run([SPINDLE, line.split()[1], "--help"], capture_output=True, text=True, check=True)
