@@ -17,6 +17,7 @@ from support.cluster import Cluster, finished, running, wait_until, workflow
 from support.redis_server import RedisServer
 
 Json = dict[str, Any]
+pytestmark = pytest.mark.timeout(300)
 
 
 class Kept:
