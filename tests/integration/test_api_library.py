@@ -108,12 +108,12 @@ async def test_conditions_guard_against_lost_updates(staffed: Control) -> None:
         assert (refused.status_code, refused.json()["errors"][0]["code"]) == (400, "bad-etag")
 
 
-@pytest.mark.parametrize("path", ["poster", "poster?version=1", "poster/document", "poster/document?version=1"])
-async def test_who_has_it_is_told_so(staffed: Control, path: str) -> None:
+async def test_who_has_it_is_told_so(staffed: Control) -> None:
     etag = (await put(staffed, poster())).headers["ETag"]
-    response = await staffed.http.get(f"{SHELF}/{path}", headers={"If-None-Match": f'"x", {etag}'})
-    assert (response.status_code, response.content, response.headers["ETag"]) == (304, b"", etag)
-    assert (await staffed.http.get(f"{SHELF}/{path}", headers={"If-None-Match": '"x"'})).status_code == 200
+    for path in ("poster", "poster?version=1", "poster/document", "poster/document?version=1"):
+        response = await staffed.http.get(f"{SHELF}/{path}", headers={"If-None-Match": f'"x", {etag}'})
+        assert (response.status_code, response.content, response.headers["ETag"]) == (304, b"", etag)
+        assert (await staffed.http.get(f"{SHELF}/{path}", headers={"If-None-Match": '"x"'})).status_code == 200
 
 
 async def test_a_hidden_workflow_keeps_its_versions_and_comes_back_with_the_next_number(staffed: Control) -> None:
@@ -220,9 +220,9 @@ async def test_a_repeated_key_gives_the_same_run_whatever_is_newest_by_then(staf
     assert (other.status_code, other.json()["type"]) == (409, "urn:spindle:problem:idempotency-mismatch")
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "code"),
-    [
+async def test_a_run_names_one_workflow_that_exists(staffed: Control) -> None:
+    await put(staffed, poster())
+    refusals: list[tuple[Json, int, str]] = [
         ({"workflow_ref": "nothing@1"}, 422, "unknown-workflow"),
         ({"workflow_ref": "nothing"}, 422, "unknown-workflow"),
         ({"workflow_ref": "poster@2"}, 422, "unknown-workflow"),
@@ -231,19 +231,18 @@ async def test_a_repeated_key_gives_the_same_run_whatever_is_newest_by_then(staf
         ({"workflow_ref": None}, 400, "bad-reference"),
         ({"workflow_ref": "poster", "workflow": noop()}, 400, "two-workflows"),
         ({"inputs": {}}, 400, "missing-member"),
-    ],
-)
-async def test_a_run_names_one_workflow_that_exists(staffed: Control, body: Json, status: int, code: str) -> None:
-    await put(staffed, poster())
-    response = await staffed.http.post(RUNS, json=body)
-    assert (response.status_code, response.json()["errors"][0]["code"]) == (status, code)
+    ]
+    for body, status, code in refusals:
+        response = await staffed.http.post(RUNS, json=body)
+        assert (response.status_code, response.json()["errors"][0]["code"]) == (status, code), body
 
 
-@pytest.mark.parametrize("body", [{"version": 0}, {"version": "1"}, {"version": True}, {"workflow": {}}, {"x": 1}, []])
-async def test_an_execution_is_refused_where_it_cannot_be_read(staffed: Control, body: Any) -> None:
+async def test_an_execution_is_refused_where_it_cannot_be_read(staffed: Control) -> None:
     await put(staffed, poster())
-    response = await staffed.http.post(f"{SHELF}/poster:execute", json=body)
-    assert (response.status_code, response.headers["Content-Type"]) == (400, "application/problem+json")
+    bodies: list[Any] = [{"version": 0}, {"version": "1"}, {"version": True}, {"workflow": {}}, {"x": 1}, []]
+    for body in bodies:
+        response = await staffed.http.post(f"{SHELF}/poster:execute", json=body)
+        assert (response.status_code, response.headers["Content-Type"]) == (400, "application/problem+json"), body
     assert (await staffed.http.post(f"{SHELF}/poster:execute", json={"version": 9})).status_code == 404
 
 
@@ -277,6 +276,57 @@ SLEEP: Json = {
     },
     "outputs": {"value": {"kind": "value", "schema": {}}},
 }
+
+
+# Calls ----------------------------------------------------------------------------------------------------------------
+
+
+def calling(reference: str, name: str = "caller") -> Json:
+    """A document that calls another and gives what that gives."""
+    call = {"type": "flow.call@1", "workflow_ref": reference}
+    outputs = {"value": {"$from": "sub.value"}}
+    return {"schema": "spindle.workflow/v1", "name": name, "nodes": {"sub": call}, "outputs": outputs}
+
+
+async def test_a_stored_call_is_pinned_so_that_a_version_means_the_same_for_ever(staffed: Control) -> None:
+    missing = await put(staffed, calling("poster"), "caller")
+    assert (missing.status_code, missing.json()["errors"][0]["code"]) == (422, "unknown-workflow")
+    assert missing.json()["errors"][0]["pointer"] == "/nodes/sub/workflow_ref"
+    await put(staffed, poster(1))
+    first = (await put(staffed, calling("poster"), "caller")).json()
+    assert first["workflow"] == calling("poster@1")
+    await put(staffed, poster(2))
+    assert (await put(staffed, calling("poster@1"), "caller")).status_code == 200
+    second = (await put(staffed, calling("poster"), "caller")).json()
+    assert (second["version"], second["workflow"]) == (2, calling("poster@2"))
+    await staffed.http.delete(f"{SHELF}/poster")
+    assert (await put(staffed, calling("poster"), "caller")).status_code == 422
+    assert (await put(staffed, calling("poster@2"), "caller")).status_code == 200
+    circle = await put(staffed, calling("caller@3"), "caller")
+    assert (circle.status_code, circle.json()["errors"][0]["code"]) == (422, "unknown-workflow")
+
+
+async def test_what_is_called_is_checked_and_planned_with_its_caller(staffed: Control) -> None:
+    await put(staffed, poster(1))
+    await put(staffed, calling("poster@1", "middle"), "middle")
+    for document in (calling("middle"), {"workflow": calling("middle@1")}, {"workflow_ref": "middle"}):
+        checked = await staffed.http.post(f"{SHELF}:validate", json=document)
+        assert checked.status_code == 200, checked.text
+        assert "test.noop@1" in checked.text
+    wrong = calling("middle") | {"outputs": {"value": {"$from": "sub.nothing"}}}
+    refused = await staffed.http.post(f"{SHELF}:validate", json=wrong)
+    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (422, "unknown-output")
+
+
+async def test_tenants_with_workflows_of_the_same_names_get_their_own(staffed: Control) -> None:
+    keys = ApiKeys(staffed.services.settings.keys_file)
+    plans = []
+    for number, tenant in enumerate(("default", "studio")):
+        headers = {"Authorization": f"Bearer {keys.create(tenant, 'k')[1]}"}
+        await staffed.http.put(f"{SHELF}/poster", json=poster(number), headers=headers)
+        checked = await staffed.http.post(f"{SHELF}:validate", json=calling("poster@1"), headers=headers)
+        plans.append(checked.json()["plan"])
+    assert plans[0] != plans[1]
 
 
 # Bounds and owners ----------------------------------------------------------------------------------------------------
