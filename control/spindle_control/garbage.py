@@ -34,6 +34,9 @@ from spindle_control.settings import ControlSettings
 log = logging.getLogger(__name__)
 Json = dict[str, Any]
 digest_pattern = re.compile(r"sha256:([0-9a-f]{64})")
+_DIGEST_BYTES = re.compile(rb"sha256:([0-9a-f]{64})")
+_DIGEST_LENGTH = 71
+_SPILLED = re.compile(r'\$spilled\\*":\s*\{[^{}]*?sha256:([0-9a-f]{64})')
 
 _LEASE_SECONDS = 60.0
 _POLL_SECONDS = 60.0
@@ -189,11 +192,30 @@ class Collector:
     # Bytes -----------------------------------------------------------------------------------------------------------
 
     async def _digests(self, rows: sa.ColumnElement[bool], since: int = 0) -> AsyncIterator[bytes]:
-        """Yield every digest that Redis names, then those of these rows and of workflows stored since; many often."""
+        """Yield every digest that Redis names, then those of these rows and of workflows stored since; many often.
+
+        What a spilled value names is named by those who name the value.
+        """
+        spilled: set[str] = set()
         for texts in (self._garbage.texts(), self._retention.texts(rows), self._retention.documents(since)):
             async for text in texts:
                 for found in digest_pattern.finditer(text):
                     yield bytes.fromhex(found[1])
+                for digest in {found[1] for found in _SPILLED.finditer(text)} - spilled:
+                    spilled.add(digest)
+                    async for inner in self._within(f"sha256:{digest}"):
+                        yield inner
+
+    async def _within(self, digest: str) -> AsyncIterator[bytes]:
+        """Yield the digests in kept bytes; a value that is gone names nothing."""
+        text = b""
+        try:
+            async for block in self._artifacts.stream(digest):
+                text = text[1 - _DIGEST_LENGTH :] + block
+                for found in _DIGEST_BYTES.finditer(text):
+                    yield bytes.fromhex(found[1].decode())
+        except ArtifactNotFound:
+            log.info("garbage: the spilled value %s is gone", digest)
 
     async def _named(self, rows: sa.ColumnElement[bool]) -> set[bytes]:
         return {digest async for digest in self._digests(rows)}

@@ -112,6 +112,24 @@ async def test_whatever_names_bytes_keeps_them(heap: Dump) -> None:
     assert {name for name, digest in digests.items() if digest not in kept} == set()
 
 
+async def test_what_a_spilled_value_names_is_kept(heap: Dump) -> None:
+    """A long list of pictures is bytes of its own; those who read it find the pictures, too."""
+    pictures = [await heap.put(f"picture {at}") for at in range(3)]
+    ended = await heap.put(compact([artifact(digest) for digest in pictures[:2]]))
+    live = await heap.put(compact([artifact(pictures[2])]))
+    lost = "sha256:" + "0" * 64
+    spilled = {"list": {"$spilled": artifact(ended)}, "lost": {"$spilled": artifact(lost)}}
+    await ended_run(heap, "r1", nodes={"a": {"status": "completed", "outputs": spilled}}, outputs=spilled)
+    right = await running(heap, "r2")
+    outputs = {"list": {"$spilled": artifact(live)}}
+    end = NodeEnd("a", outcome_text("completed", outputs=outputs), compact({"outputs": outputs}))
+    await heap.garbage.commit(right, [end], last=True)
+    assert [await heap.collector().dry_run(), await heap.collector().collect()]
+    assert await heap.kept() == {*pictures, ended, live}
+    await heap.collector(replace(HOURLY, runs=0)).collect()
+    assert await heap.kept() == {pictures[2], live}
+
+
 async def test_a_paused_run_keeps_what_it_was_parked_with(heap: Dump) -> None:
     digest = await heap.put("parked")
     await heap.store.insert_run(a_run("r1", status="running", owner="c", epoch=1))
