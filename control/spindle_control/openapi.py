@@ -45,6 +45,8 @@ _OWN: dict[str, Json] = {
     "Validation": _object(
         {"valid": {"const": True}, "digest": _TEXT, "warnings": _list(_ref("Mistake")), "plan": {"type": "object"}},
     ),
+    "ImportRequest": {"type": "object", "description": "A foreign document, or an object with one as `document`."},
+    "Imported": _object({"workflow": _ref("Workflow"), "notes": _list(_ref("Mistake")), "dialect": _TEXT}),
     "StoredWorkflow": _object(_IDENTITY, description=_TEXT, created_at=_TIME, updated_at=_TIME, hidden={"const": True}),
     "StoredWorkflowPage": _object({"workflows": _list(_ref("StoredWorkflow")), "next": _CURSOR}),
     "WorkflowVersion": _object(

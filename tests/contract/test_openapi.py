@@ -41,7 +41,7 @@ CHECKS = [
     response_schema_conformance,
     unsupported_method,
 ]
-OPERATIONS = 32
+OPERATIONS = 33
 
 
 @pytest.fixture(scope="module")

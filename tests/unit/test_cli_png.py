@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from spindle_control.cli import png
-from spindle_control.cli.png import BadPng, text_of
+from spindle_control import png
+from spindle_control.png import BadPng, text_of
 
 
 def picture(**chunks: tuple[str, bool]) -> bytes:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from spindle_control.cli.importing import register_import
 from spindle_control.cli.keys import keys
 from spindle_control.cli.local import register_local
 from spindle_control.cli.session import Session, command
@@ -32,6 +33,7 @@ _Outputs = Annotated[list[str] | None, typer.Option("-o", "--output", metavar="[
 _Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to its end.")]
 
 register_local(app)
+register_import(app)
 app.add_typer(keys, name="keys")
 app.add_typer(workflows, name="workflows")
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spindle_control.cli.png import SIGNATURE, BadPng, text_of
 from spindle_control.cli.session import Refusal
+from spindle_control.png import SIGNATURE, BadPng, text_of
 
 KEYWORD = "spindle"
 PROVENANCE = "spindle.provenance/v1"

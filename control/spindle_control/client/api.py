@@ -124,6 +124,11 @@ class Client:
         body = workflow if inputs is None else {"workflow": workflow, "inputs": inputs}
         return await self._json("POST", "/api/v1/workflows:validate", json=body)
 
+    async def import_document(self, document: object, dialect: str | None = None, **options: Json) -> Json:
+        """Make a workflow of another program's: {"workflow", "notes", "dialect"}; `options`: models, services."""
+        body = {"document": document, **options} | ({"dialect": dialect} if dialect else {})
+        return await self._json("POST", "/api/v1/workflows:import", json=body)
+
     # Stored workflows
 
     async def workflows(self, *, after: str | None = None, limit: int = 50) -> Json:

@@ -34,6 +34,28 @@ DIFFERENCE: Json = {
     "patch": [{"op": "replace", "path": "/nodes/image/inputs/seed", "value": 7}],
 }
 EXECUTION: Json = {"inputs": {"subject": "a large green star on a black background"}, "version": 3}
+IMPORT: Json = {
+    "document": {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "photo.png"}},
+        "2": {
+            "class_type": "ImageScale",
+            "inputs": {"image": ["1", 0], "upscale_method": "lanczos", "width": 512, "height": 512, "crop": "center"},
+        },
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "small"}},
+    },
+    "dialect": "comfyui",
+}
+IMPORTED: Json = {
+    "workflow": {
+        "schema": "spindle.workflow/v1",
+        "name": "comfyui",
+        "inputs": {"image": {"artifact": "image/*"}},
+        "nodes": {"save_image": {"type": "image.save@1", "inputs": {"image": {"$from": "inputs.image"}}}},
+        "outputs": {"small": {"$from": "save_image.image"}},
+    },
+    "notes": [],
+    "dialect": "comfyui",
+}
 SUBMISSION = {"workflow": WORKFLOW, "inputs": {"subject": "a large green star on a black background"}, "priority": 0}
 _RUN = {
     "id": "019a1b2c3d4e5f60718293a4b5",
@@ -149,6 +171,7 @@ def ref(name: str) -> Json:
 
 
 _CONFLICTS = {
+    "not-waiting": "The node does not wait for an answer",
     "run-ended": "The run has ended",
     "run-not-ended": "The run has not ended",
     "too-many-versions": "The workflow has too many versions",
