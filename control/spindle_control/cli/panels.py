@@ -1,7 +1,8 @@
 """What people see: problems as panels, lists as tables. Colours stand beside words and signs, never alone."""
 
+import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -11,11 +12,12 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from spindle_control.cli.outputs import is_artifact
+from spindle_control.cli.outputs import artifacts_in, is_artifact
 
 Json = Mapping[str, Any]
 MOST_MISTAKES = 30
 LONGEST_VALUE = 300
+MOST_PARTS = 20
 
 SIGNS = {
     "completed": ("✓", "green"),
@@ -84,10 +86,19 @@ def short(value: object) -> str:
     """Return a value in a line or two."""
     if isinstance(value, Mapping) and is_artifact(value):
         return f"{value['media_type']}, {size(int(value.get('size', 0)))}, {value['digest'][:19]}…"
-    if isinstance(value, list) and value and all(is_artifact(item) for item in value):
-        return "\n".join(short(item) for item in value)
+    if isinstance(value, list | Mapping) and next(artifacts_in(value), None):
+        return "\n".join(_parts(value))
     text = value if isinstance(value, str) else _json(value)
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"
+
+
+def _parts(value: list[Any] | Json) -> Iterator[str]:
+    """Yield a line or more for each part of a value that holds artifacts."""
+    named = value.items() if isinstance(value, Mapping) else ((None, item) for item in value)
+    for name, item in itertools.islice(named, MOST_PARTS):
+        yield short(item) if name is None else f"{name}: {short(item)}"
+    if len(value) > MOST_PARTS:
+        yield f"… and {len(value) - MOST_PARTS} more"
 
 
 def size(count: int) -> str:

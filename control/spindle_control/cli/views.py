@@ -172,6 +172,10 @@ def _value_kind(schema: Json) -> str:
 def _one_kind(schema: Json) -> str:
     if "enum" in schema:
         return "one of " + " ".join(map(str, schema["enum"]))
+    if "x-type-of" in schema:
+        return f"the type of {schema['x-type-of']}"
+    if schema.get("type") == "array" and schema.get("items"):
+        return f"list of {_value_kind(schema['items'])}"
     kinds = schema.get("type", "any")
     words = kinds if isinstance(kinds, str) else " or ".join(map(str, kinds))
     return words + "".join(f", {sign} {schema[key]}" for key, sign in _BOUNDS.items() if key in schema)
