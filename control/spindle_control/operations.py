@@ -47,6 +47,15 @@ class Operations:
     def __init__(self, parts: Parts, library: Library, driver: Driver, runs: RunService) -> None:
         self._parts, self._library, self._driver, self._runs = parts, library, driver, runs
 
+    @property
+    def parts(self) -> Parts:
+        """Queue, database and settings."""
+        return self._parts
+
+    async def record(self, run: str, tenant: str) -> Json:
+        """A run as the API shows it."""
+        return await self._runs.record(run, tenant)
+
     # Under way -----------------------------------------------------------------------------------------------------
 
     async def cancel(self, run: str, tenant: str) -> Json:
@@ -54,7 +63,7 @@ class Operations:
         row = await self._parts.store.run(run, tenant)
         if row.status not in ENDED:
             data = compact({"reason": "cancelled by its owner"})
-            answer = await self._steady(run, lambda: self._parts.queue.finish(run, None, "cancelled", data))
+            answer = await self.steady(run, lambda: self._parts.queue.finish(run, None, "cancelled", data))
             row = await self._parts.store.run(run)
             if row.status not in ENDED and (row.owner is None or answer == "missing"):
                 await archive(self._parts, row, row.epoch, None)
@@ -64,7 +73,7 @@ class Operations:
         """Let running tasks end and start no others. Raises NotFound, RunEnded, StateLost, Unavailable."""
         row = await self._parts.store.run(run, tenant)
         if row.status not in ENDED:
-            answer = await self._steady(run, lambda: self._parts.queue.pause(run), rests=True)
+            answer = await self.steady(run, lambda: self._parts.queue.pause(run), rests=True)
             row = await self._parts.store.run(run)
             if answer == "paused" and row.owner is None:  # nobody drives it, so nobody else would park it
                 await park_run(self._parts.queue, self._parts.store, run, row.epoch)
@@ -74,7 +83,7 @@ class Operations:
         """Go on with a paused run. Raises NotFound, RunEnded, StateLost, Unavailable."""
         status = (await self._parts.store.run(run, tenant)).status
         if status not in ENDED:
-            status = await self._steady(run, lambda: self._parts.queue.resume(run))
+            status = await self.steady(run, lambda: self._parts.queue.resume(run))
         return await self._going_on(run, tenant, status)
 
     async def _going_on(self, run: str, tenant: str, answer: str) -> Json:
@@ -84,7 +93,7 @@ class Operations:
             raise StateLost("Redis no longer holds what was in flight")
         return await self._runs.record(run, tenant)
 
-    async def _steady(self, run: str, step: Callable[[], Awaitable[str]], *, rests: bool = False) -> str:
+    async def steady(self, run: str, step: Callable[[], Awaitable[str]], *, rests: bool = False) -> str:
         """Take a step of the script while the run is neither on its way into the database nor out of it.
 
         A parked run is brought back first, unless it shall rest anyway. Answers what the script said, the status of a

@@ -43,11 +43,20 @@ def _nodes(row: RunRow, ledger: Mapping[str, Json], ticks: Mapping[str, Json]) -
     }
 
 
+def _question(kept: Json) -> Json:
+    shown = {"show": kept["show"], "answer": kept["answer"]}
+    deadline = kept.get("deadline_at")
+    return shown if deadline is None else shown | {"deadline": rfc3339(deadline)}
+
+
 def _node(node_type: str, outcome: Json, tick: Json | None) -> Json:
     record: Json = {"type": node_type, "attempt": 0, "outputs": {}} | outcome
     for name in ("started_at", "ended_at"):
         if name in record:
             record[name] = rfc3339(record[name])
+    record.pop("for", None)
+    if "question" in record:
+        record["question"] = _question(record["question"])
     if tick and record["status"] == "running":
         record["progress"] = tick
     return record

@@ -16,12 +16,13 @@ from typing import Any
 from spindle_common.contracts import Mistake
 from spindle_common.digests import digest
 from spindle_common.events import RUN_ENDS, START, Hub, Interrupted, Lagging, cursor, read_events, rfc3339
-from spindle_common.problems import InvalidInputs, InvalidRequest, TooManyRequests, mistake
+from spindle_common.problems import InvalidInputs, InvalidRequest, InvalidWorkflow, TooManyRequests, mistake
 from spindle_common.stopping import stop
 from spindle_control.calls import reference_of
 from spindle_control.compiler import bind_inputs
 from spindle_control.drive import Parts
 from spindle_control.driver import Driver
+from spindle_control.frames import top_of
 from spindle_control.library import Chosen, Library
 from spindle_control.opening import open_run
 from spindle_control.records import record_of
@@ -46,12 +47,18 @@ class RunService:
     async def submit(self, tenant: str, body: Json, idempotency_key: str | None, traceparent: str | None) -> RunRow:
         """Accept a run. Raises InvalidWorkflow, InvalidInputs, Conflict, TooManyRequests, Unavailable."""
         _check_shape(body)
-        chosen = await self._library.choose(tenant, body)
+        key = (idempotency_key, digest(body)) if idempotency_key else None
+        try:
+            chosen = await self._library.choose(tenant, body)
+        except InvalidWorkflow:  # what was accepted stays so, whatever has been hidden or withdrawn since
+            if key and (before := await self._parts.store.repeated(tenant, key)):
+                return before
+            raise
         inputs = bind_inputs(chosen.accepted.checked, body.get("inputs", {}))
         driven = await self._room(tenant)
         row = self._new_row(tenant, chosen, inputs, driven=driven)
         row = replace(row, priority=body.get("priority", 0), traceparent=traceparent)
-        return await self._open(row, chosen, (idempotency_key, digest(body)) if idempotency_key else None)
+        return await self._open(row, chosen, key)
 
     async def repeat(self, before: RunRow, body: Json, reuse: Json, key: Key = None) -> RunRow:
         """Accept a run that repeats another with results that it re-uses. Raises as `submit` does."""
@@ -60,7 +67,8 @@ class RunService:
             chosen = replace(chosen, version=before.workflow_version)
         driven = await self._room(before.tenant)
         row = self._new_row(before.tenant, chosen, body["inputs"], driven=driven)
-        known = {path: outcome for path, outcome in reuse.items() if path in chosen.accepted.planned.plan.node_task}
+        planned = chosen.accepted.planned.plan.node_task
+        known = {path: outcome for path, outcome in reuse.items() if top_of(path) in planned}
         row = replace(row, priority=body.get("priority", 0), parent=before.id, nodes=known)
         return await self._open(row, chosen, key)
 

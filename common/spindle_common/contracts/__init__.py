@@ -5,7 +5,7 @@ from .dead_letter_schema import PastAttempt, DeadLetter
 from .event_schema import Event
 from .manifest_schema import Port, ModelInfo, NodeType, Manifest
 from .problem_schema import Mistake, Problem
-from .run_schema import WorkflowIdentity, NodeRecord, Run, Submission
+from .run_schema import WorkflowIdentity, Question, Answer, NodeRecord, Run, Submission
 from .task_schema import TaskNode, Outcome, Task
 from .workflow_schema import (
     Id,
@@ -19,6 +19,7 @@ from .workflow_schema import (
 )
 
 __all__ = [
+    "Answer",
     "Artifact",
     "Body",
     "DeadLetter",
@@ -35,6 +36,7 @@ __all__ = [
     "PastAttempt",
     "Port",
     "Problem",
+    "Question",
     "RetryPolicy",
     "Run",
     "Submission",

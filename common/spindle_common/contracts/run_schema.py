@@ -21,6 +21,42 @@ class WorkflowIdentity(BaseModel):
     ]
 
 
+class Question(BaseModel):
+    """
+    What a node that waits asks a person.
+    """
+
+    model_config = ConfigDict(
+        validate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+    show: Annotated[
+        dict[str, Any],
+        Field(description="What the person is shown.", title="QuestionShow"),
+    ]
+    answer: Annotated[
+        dict[str, Any],
+        Field(description="The JSON Schema of an answer.", title="QuestionAnswer"),
+    ]
+    deadline: Annotated[
+        AwareDatetime | MISSING,
+        Field(description="Until when an answer is waited for."),
+    ] = MISSING
+
+
+class Answer(BaseModel):
+    """
+    The body of POST /api/v1/runs/{id}/nodes/{path}:answer.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        validate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+    answer: Annotated[Any, Field(description="It fits the question's JSON Schema.")]
+
+
 class NodeRecord(BaseModel):
     model_config = ConfigDict(
         validate_by_name=True,
@@ -47,6 +83,7 @@ class NodeRecord(BaseModel):
     started_at: AwareDatetime | MISSING = MISSING
     ended_at: AwareDatetime | MISSING = MISSING
     reused: bool = False
+    question: Question | MISSING = MISSING
     progress: Annotated[
         dict[str, Any] | MISSING,
         Field(description="The last tick of a running node.", title="NodeProgress"),

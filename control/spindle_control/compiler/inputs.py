@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from spindle_common.contracts import Mistake
 from spindle_common.problems import InvalidInputs
 from spindle_common.problems import pointer as to_pointer
 from spindle_control.compiler.checked import MISSING, Checked, InputPort
@@ -129,6 +130,14 @@ def fitted(schema: Any, value: Any) -> tuple[Any, str | None]:
     except ValueError as error:
         return value, str(error)
     return value, explain(meant(errors[0]), value)[0] if errors else None
+
+
+def wrong_values(schema: Any, value: Any, pointer: str) -> tuple[Mistake, ...]:
+    """Return what is wrong with a value that stands at `pointer`."""
+    report = Report()
+    with suppress(ReportFull):
+        note_errors(compiled(schema), value, pointer, "bad-input", report)
+    return report.errors
 
 
 def bind_inputs(checked: Checked, given: Mapping[str, object], pointer_prefix: str = "/inputs") -> dict[str, Any]:

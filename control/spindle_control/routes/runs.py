@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from spindle_common.durations import parse_duration
 from spindle_common.problems import InvalidRequest, mistake
 from spindle_common.telemetry import current_trace
+from spindle_control.answers import give_answer
 from spindle_control.api import PREFIX, Json, services, tenant
 from spindle_control.bodies import json_object
 from spindle_control.records import record_of
@@ -133,6 +134,19 @@ async def retry(request: Request, run_id: str, idempotency_key: IdempotencyKey =
     """Make a new run, its `parent` this one, of the same workflow, inputs and seeds; completed nodes are re-used."""
     key = valid_key(idempotency_key)
     return accepted_run(await services(request).operations.retry(run_id, tenant(request), key))
+
+
+@router.post(
+    "/{run_id}/nodes/{path}:answer",
+    summary="Answer a node that waits for a person",
+    responses=doc.answers(200, "The run, going on.", "Run", doc.RUNNING, 400, 404, (409, "not-waiting"), 413, 415, 503),
+    openapi_extra=doc.body("Answer", {"answer": {"yes": True}}),
+)
+async def answer(request: Request, run_id: str, path: str) -> JSONResponse:
+    """Give a `flow.approve` node its answer; the first one counts. A run that was parked goes on."""
+    found = services(request)
+    body = await json_object(request, found.settings.max_document_bytes)
+    return JSONResponse(await give_answer(found.operations, run_id, tenant(request), path, body))
 
 
 @router.get(
