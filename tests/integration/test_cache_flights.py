@@ -140,13 +140,9 @@ async def test_a_failure_wakes_the_next_one_only(desks: Callable[..., Desk], que
 
 
 async def test_a_lapse_wakes_the_next(desks: Callable[..., Desk], queue: Queue) -> None:
-    one, other = desks("w1"), desks("w2")
-    one.lease = 0.3
-    working = await begun(one, "r1")
-    for run in ("r2", "r3"):
-        assert await (await begun(other, run)) == ["waiting"]
-    await asyncio.sleep(0.4)
+    _, working, other = await leading(desks)
     await killed(working)
+    await queue.client.zadd(keys.LEASES, {"r1/a": 1})
     await queue.sweep(CRASHED, WAITED)
     assert [await state(queue, run) for run in ("r1", "r2", "r3")] == ["ready", "ready", "waiting"]
     GATES["x"].set()

@@ -28,9 +28,13 @@ class Kept:
 
     def ran(self) -> list[str]:
         """Nodes that ran since this was asked last."""
-        lines = sorted(self._log.read_text().split()) if self._log.exists() else []
+        lines = self.lines()
         self._log.write_text("")
         return lines
+
+    def lines(self) -> list[str]:
+        """The same, without forgetting them."""
+        return sorted(self._log.read_text().split()) if self._log.exists() else []
 
     async def run(self, document: Json, inputs: Json | None = None) -> Json:
         """Run it to its end."""
@@ -207,8 +211,10 @@ async def holder(kept: Kept, task: str) -> Any:
     return process
 
 
-async def test_a_killed_leader_promotes_who_waits(kept: Kept) -> None:
-    document = workflow({"a": work("killed", seconds=1.5)})
+async def test_a_killed_leader_promotes_who_waits(kept: Kept, tmp_path: Path) -> None:
+    hold = tmp_path / "hold"
+    hold.touch()
+    document = workflow({"a": work("killed", hold=str(hold))})
     async with Client(kept.url) as client:
         one = (await client.submit(document))["id"]
         await started(client, one, "a")
@@ -216,10 +222,10 @@ async def test_a_killed_leader_promotes_who_waits(kept: Kept) -> None:
         for run in others:
             while (await client.get(run))["nodes"]["a"]["status"] != "waiting":
                 await asyncio.sleep(0.02)
-        doomed = await holder(kept, f"{one}/a")
-        kept.cluster.worker()
-        kept.cluster.ready(kept.url, 3)
-        doomed.kill()
+        (await holder(kept, f"{one}/a")).kill()
+        while len(kept.lines()) < 2:
+            await asyncio.sleep(0.05)
+        hold.unlink()
         records = [await client.wait(run) for run in (one, *others)]
     assert [record["status"] for record in records] == ["completed"] * 4
     assert kept.ran() == ["a", "a"], "the killed one, and one other"

@@ -22,6 +22,7 @@ class WorkInputs(OpenInputs):
     value: Any = Field(None, description="Returned as it is.")
     seconds: float = Field(0.0, ge=0, description="How long it takes.")
     fail: str | None = Field(None, description="A file; while it is there the node fails.")
+    hold: str | None = Field(None, description="A file; while it is there the node does not end.")
 
 
 class WorkOutputs(Outputs):
@@ -32,6 +33,8 @@ class WorkOutputs(Outputs):
 async def work(inputs: WorkInputs, ctx: Context) -> WorkOutputs:
     _note(ctx)
     await asyncio.sleep(inputs.seconds)
+    while inputs.hold and Path(inputs.hold).exists():  # noqa: ASYNC240
+        await asyncio.sleep(0.05)
     if inputs.fail and Path(inputs.fail).exists():
         raise RuntimeError("as asked")
     return WorkOutputs(value=inputs.value)
