@@ -33,7 +33,7 @@ class WorkOutputs(Outputs):
 async def work(inputs: WorkInputs, ctx: Context) -> WorkOutputs:
     _note(ctx)
     await asyncio.sleep(inputs.seconds)
-    while inputs.hold and Path(inputs.hold).exists():  # noqa: ASYNC240
+    while inputs.hold and Path(inputs.hold).exists():
         await asyncio.sleep(0.05)
     if inputs.fail and Path(inputs.fail).exists():
         raise RuntimeError("as asked")
