@@ -59,6 +59,8 @@ async def gather(stored: StoredWorkflows, tenant: str, document: object) -> Gath
     calls = list(calls_in(document))
     if not calls:
         return Gathered(document, {})
+    if len({(name, version) for _, name, version in calls}) > MOST_CALLED:
+        raise _too_much(calls[0][0], f"more than {MOST_CALLED} stored workflows are called")
     if loose := {name for _, name, version in calls if version is None}:
         document = _pinned(document, calls, await stored.newest(tenant, loose))
     library: dict[Which, Json] = {}

@@ -16,10 +16,11 @@ from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from spindle_common.problems import Unavailable
+from spindle_control import migrations
 
 T = TypeVar("T")
 Operation = Callable[[sa.Connection], T]
@@ -49,6 +50,19 @@ def open_database(url: str) -> Database:
     if parsed.get_backend_name() == "sqlite":
         return _Threaded(parsed.set(drivername="sqlite"))
     return _Asynchronous(parsed)
+
+
+async def migrate(database: Database) -> None:
+    """Upgrade the schema; a neighbour's switch to WAL at the same time locks the file without SQLite's waiting."""
+    for attempt in range(50):
+        try:
+            await database.transaction([migrations.upgrade])
+        except OperationalError as error:
+            if "locked" not in str(error) or attempt == 49:
+                raise
+            await asyncio.sleep(0.1)
+        else:
+            return
 
 
 def foreign(error: Exception) -> Exception:

@@ -24,6 +24,12 @@ from spindle_control.rows import Json, RunRow
 from spindle_control.stored import Entry, StoredWorkflows, Version
 
 _SPARED_AT_ONCE = 16
+
+
+class UnknownWorkflow(InvalidWorkflow):
+    """The run names a workflow, or a version, that is not stored."""
+
+
 Spare = Callable[[str], Awaitable[None]]
 
 
@@ -56,7 +62,8 @@ class Library:
         """Accept what a submission names: its `workflow`, or the stored one of its `workflow_ref`.
 
         Raises:
-            InvalidWorkflow: with every mistake; `unknown-workflow` where there is no such version.
+            InvalidWorkflow: with every mistake.
+            UnknownWorkflow: there is no such version.
             Unavailable: the database is away.
 
         """
@@ -69,7 +76,7 @@ class Library:
             wrong = mistake(
                 "/workflow_ref", "unknown-workflow", error.detail, "`spindle workflows` lists what there is"
             )
-            raise InvalidWorkflow("the run names a workflow that is not stored", errors=[wrong]) from None
+            raise UnknownWorkflow("the run names a workflow that is not stored", errors=[wrong]) from None
         return replace(await self.accept(tenant, found.document), version=found.version)
 
     def known(self, row: RunRow) -> Planned | None:
@@ -88,7 +95,7 @@ class Library:
         """
         document = await self._checked(tenant, name, body)
         text = canonical(document)
-        description = document.get("description")
+        description = document["description"].replace("\0", "") if "description" in document else None
         draft = Version(name, 0, digest_of(text), len(text), int(time.time() * 1000), description, document)
         digests = sorted({found[0] for found in digest_pattern.finditer(text.decode())})
         for start in range(0, len(digests), _SPARED_AT_ONCE):

@@ -8,20 +8,18 @@ failing), PostgreSQL by URL. All writes go through one group-committing writer, 
 Errors: `NotFound`, `Conflict`, `InvalidRequest` for cursors, `Unavailable` when the database does not answer.
 """
 
-import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError
 
 from spindle_common.problems import Conflict, InvalidRequest, NotFound
-from spindle_control import migrations
-from spindle_control.database import Database, Operation, Rows, foreign, open_database
+from spindle_control.database import Database, Operation, Rows, foreign, migrate, open_database
 from spindle_control.rows import FULL, LIGHT, Json, RunRow, full, light, to_values
 from spindle_control.tables import ENDED, OPEN, cursor, node_types, run_events, runs, tickets
+from spindle_control.type_rows import save_types
 from spindle_control.writer import Writer
 
 __all__ = ["ANY", "ENDED", "OPEN", "IdempotencyMismatch", "OpenRun", "RunRow", "Store"]
@@ -98,7 +96,6 @@ _one_ticket = sa.select(tickets.c.tenant).where(tickets.c.hash == _bind("hash"),
 _delete_ticket = sa.delete(tickets).where(tickets.c.hash == _bind("used"))
 _expired_tickets = sa.delete(tickets).where(tickets.c.expires_at <= _bind("now"))
 _any_epoch = 2**63 - 1
-_ANNOTATIONS = frozenset({"title", "description", "examples", "$comment"})
 
 
 class OpenRun(NamedTuple):
@@ -129,7 +126,7 @@ class Store:
         """Connect, bring the schema up to date, start the writer; `Unavailable` when the database is away."""
         database = open_database(url)
         try:
-            await _migrate(database)
+            await migrate(database)
         except Exception as error:
             await database.close()
             raise foreign(error) from error
@@ -172,6 +169,12 @@ class Store:
         if not found or (tenant is not None and found[0].tenant != tenant):
             raise NotFound(f"There is no run {run_id!r}.")
         return full(found[0])
+
+    async def repeated(self, tenant: str, idempotency: tuple[str, str]) -> RunRow | None:
+        """Return the run that was accepted for the same request with this key, if there is one."""
+        key, digest = idempotency
+        found = await self.read(_same_key, tenant=tenant, key=key)
+        return await self.run(found[0].id) if found and found[0].request_digest == digest else None
 
     async def check_run(self, run_id: str, tenant: str) -> None:
         """Raise `NotFound` unless the tenant has the run; asks nobody about runs that were accepted here lately."""
@@ -308,7 +311,7 @@ class Store:
 
     async def save_node_types(self, types: Sequence[Json]) -> list[str]:
         """Keep the first description seen of each `type@version`; return those refused because their ports differ."""
-        return await self._writer.write(lambda connection: _save_types(connection, types))
+        return await self._writer.write(lambda connection: save_types(connection, types))
 
     async def node_types(self) -> list[Json]:
         """Return every node type ever announced, by name."""
@@ -387,49 +390,3 @@ def _chunks(run_id: str, events: Sequence[Json], first: int) -> list[Json]:
         {"run": run_id, "chunk": number, "last_ms": ms, "last_seq": seq, "events": part}
         for number, (part, (ms, seq)) in enumerate(zip(parts, ends, strict=True), first)
     ]
-
-
-def _save_types(connection: sa.Connection, types: Iterable[Json]) -> list[str]:
-    wanted = {each["type"]: each for each in types}
-    query = sa.select(node_types.c.type, node_types.c.description).where(node_types.c.type.in_(wanted))
-    known = {each.type: each.description for each in connection.execute(query)}
-    new = [
-        {"type": name, "first_seen": _now(), "description": description}
-        for name, description in wanted.items()
-        if name not in known
-    ]
-    if new:
-        connection.execute(sa.insert(node_types), new)
-    return sorted(name for name, before in known.items() if _meaning(before) != _meaning(wanted[name]))
-
-
-def _meaning(description: Json) -> Json:
-    """Return what a node type's callers depend on: its ports without the words that explain them."""
-    ports = {side: _without_words(description.get(side) or {}, names=True) for side in ("inputs", "outputs")}
-    return {**ports, "open_inputs": description.get("open_inputs")}
-
-
-def _without_words(value: Any, *, names: bool = False) -> Any:
-    """Drop annotations of JSON Schemas; `names` tells that this object's keys are names of ports or properties."""
-    if isinstance(value, list):
-        return [_without_words(each) for each in value]
-    if not isinstance(value, dict):
-        return value
-    return {
-        key: _without_words(each, names=key in {"properties", "$defs"} and not names)
-        for key, each in value.items()
-        if names or key not in _ANNOTATIONS
-    }
-
-
-async def _migrate(database: Database) -> None:
-    """Upgrade the schema; a neighbour's switch to WAL at the same time locks the file without SQLite's waiting."""
-    for attempt in range(50):
-        try:
-            await database.transaction([migrations.upgrade])
-        except OperationalError as error:
-            if "locked" not in str(error) or attempt == 49:
-                raise
-            await asyncio.sleep(0.1)
-        else:
-            return

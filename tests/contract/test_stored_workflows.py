@@ -47,6 +47,11 @@ async def test_versions_count_from_one_and_come_back_as_they_were_given(stored: 
     assert 0 < old.created_at <= newest.created_at
 
 
+async def test_a_document_may_hold_what_text_columns_cannot(stored: StoredWorkflows) -> None:
+    await put(stored, draft(nodes={"a": "\0 and ★"}))
+    assert (await stored.version("default", "poster")).document == {"nodes": {"a": "\0 and ★"}}
+
+
 async def test_the_newest_version_again_is_no_new_version_but_an_older_one_is(stored: StoredWorkflows) -> None:
     one, two = draft(a=1), draft(a=2)
     assert [await put(stored, each) for each in (one, one, two, two, one)] == [

@@ -122,6 +122,8 @@ async def test_too_many_or_too_large_calls_are_a_mistake_with_its_place(
         await gather(stored, "default", calling(*(f"w{number}@1" for number in range(65))))
     (wrong,) = refused.value.errors
     assert (wrong.code, wrong.pointer) == ("too-many-calls", "/nodes/c0/workflow_ref")
+    with pytest.raises(InvalidWorkflow):
+        await gather(stored, "default", calling(*(f"unknown{number}" for number in range(40_000))))
     monkeypatch.setattr(calls, "MOST_BYTES", 100)
     with pytest.raises(InvalidWorkflow, match="calls too much"):
         await gather(stored, "default", within)

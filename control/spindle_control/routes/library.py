@@ -8,12 +8,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from spindle_common.problems import InvalidRequest, mistake
+from spindle_common.problems import InvalidRequest, NotFound, mistake
 from spindle_common.telemetry import current_trace
 from spindle_control.api import PREFIX, Json, services, tenant
 from spindle_control.bodies import json_object
 from spindle_control.conditions import Condition, etag_of
-from spindle_control.library import record_of
+from spindle_control.library import UnknownWorkflow, record_of
 from spindle_control.routes import documented as doc
 from spindle_control.routes.runs import After, IdempotencyKey, Limit, accepted_run, valid_key
 from spindle_control.stored import MOST_VERSION, NAME, Version
@@ -119,10 +119,12 @@ async def execute(request: Request, name: Name, idempotency_key: IdempotencyKey 
     found = services(request)
     body = await json_object(request, found.settings.max_document_bytes)
     number = _check_execution(body)
-    await found.library.version(tenant(request), name, number)
     submission = {each: body[each] for each in body if each != "version"}
     submission["workflow_ref"] = name if number is None else f"{name}@{number}"
-    return accepted_run(await found.runs.submit(tenant(request), submission, key, current_trace.get()))
+    try:
+        return accepted_run(await found.runs.submit(tenant(request), submission, key, current_trace.get()))
+    except UnknownWorkflow as error:
+        raise NotFound(error.errors[0].detail) from None
 
 
 @router.get(
