@@ -216,6 +216,11 @@ async def test_a_repeated_key_gives_the_same_run_whatever_is_newest_by_then(staf
     again = await staffed.http.post(f"{SHELF}/poster:execute", json={}, headers=headers)
     assert again.json()["id"] == first.json()["id"]
     assert again.json()["workflow"]["version"] == 1
+    await staffed.http.delete(f"{SHELF}/poster")
+    hidden = await staffed.http.post(f"{SHELF}/poster:execute", json={}, headers=headers)
+    assert (hidden.status_code, hidden.json()["id"]) == (202, first.json()["id"])
+    for body in ({"priority": 1}, {"version": 9}):
+        assert (await staffed.http.post(f"{SHELF}/poster:execute", json=body, headers=headers)).status_code == 404
     other = await staffed.http.post(f"{SHELF}/poster:execute", json={"version": 2}, headers=headers)
     assert (other.status_code, other.json()["type"]) == (409, "urn:spindle:problem:idempotency-mismatch")
 
