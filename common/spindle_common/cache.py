@@ -18,6 +18,8 @@ from spindle_common.queue import Queue, Right, away
 ENTRY_BYTES = 16384
 """Longer outcomes are kept in the object store only; `ENTRY_BYTES` in the scripts."""
 LEAD, WAIT = "lead", "wait"
+SHELF = "cache/"
+"""How names of entries begin on the object store's shelf."""
 _PAGE = 500
 
 
@@ -89,7 +91,7 @@ class Cache(Queue):
 
 def place(tenant: str, name: str) -> str:
     """Where the object store's shelf has an entry."""
-    return f"cache/{tenant}/{name.replace(':', '/')}"
+    return f"{SHELF}{tenant}/{name.replace(':', '/')}"
 
 
 def outputs_of(outcome: str) -> dict[str, Any]:

@@ -13,7 +13,18 @@ from starlette.middleware.cors import CORSMiddleware
 from spindle_control import asyncapi, openapi, problem_handlers
 from spindle_control.auth import Guard
 from spindle_control.edge import Edge
-from spindle_control.routes import artifacts, catalog, dead_letters, events, health, imports, library, runs, workflows
+from spindle_control.routes import (
+    artifacts,
+    cache,
+    catalog,
+    dead_letters,
+    events,
+    health,
+    imports,
+    library,
+    runs,
+    workflows,
+)
 from spindle_control.service import Services
 from spindle_control.streams import Streams
 
@@ -42,7 +53,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.state.streams = Streams(services.settings.max_sockets)
-    modules = (runs, events, workflows, imports, library, dead_letters, artifacts, catalog, health)
+    modules = (runs, events, workflows, imports, library, dead_letters, artifacts, cache, catalog, health)
     routers = [module.router for module in modules]
     app.state.api_routes = [route for router in routers for route in router.routes]
     problem_handlers.install(app)

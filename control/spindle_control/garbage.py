@@ -1,6 +1,7 @@
 """Garbage collection: what nobody needs any more, found and deleted; never what a run names or someone just puts.
 
     forget ended runs, spent idempotency keys, expired tickets (database) -> abandon uploads of the dead (store)
+    forget what the content cache has kept for long without being asked for it (its bytes are no longer spared by that)
     mark      every digest that Redis or the database names
     condemn   old bytes whose digest was not met: from now on naming one pardons it
     look again at what is in flight or has changed since: what was named before it was condemned
@@ -22,7 +23,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from spindle_common.artifacts import ArtifactNotFound, ArtifactStore, Stored, StoreUnavailable
+from spindle_common.artifacts import ArtifactNotFound, ArtifactStore, Shelf, Stored, StoreUnavailable
+from spindle_common.cache import SHELF
 from spindle_common.durations import parse_duration
 from spindle_common.garbage import Garbage
 from spindle_common.problems import SpindleError, Unavailable
@@ -56,12 +58,14 @@ class Policy:
     runs: float | None
     artifacts: float
     idempotency: float
+    cache: float = 7 * 86400.0
 
     @classmethod
     def of(cls, settings: ControlSettings) -> "Policy":
         """Read it from the settings."""
         runs = None if settings.keep_runs is None else parse_duration(settings.keep_runs)
-        return cls(runs, parse_duration(settings.keep_artifacts), parse_duration(settings.keep_idempotency))
+        lasting = (settings.keep_artifacts, settings.keep_idempotency, settings.keep_cache)
+        return cls(runs, *map(parse_duration, lasting))
 
 
 @dataclass
@@ -88,6 +92,7 @@ class Report:
     runs: Tally = field(default_factory=Tally)
     artifacts: Tally = field(default_factory=Tally)
     uploads: Tally = field(default_factory=Tally)
+    cached: Tally = field(default_factory=Tally)
     idempotency_keys: int = 0
     tickets: int = 0
     seconds: float = 0.0
@@ -104,10 +109,21 @@ class Superseded(SpindleError):
 
 
 class Collector:
-    """Collects once when asked; on its own store, so that its requests wait behind no others."""
+    """Collects once when asked; on its own store, so that its requests wait behind no others.
 
-    def __init__(self, garbage: Garbage, retention: Retention, artifacts: ArtifactStore, policy: Policy) -> None:
+    `shelf` is where the content cache keeps its entries.
+    """
+
+    def __init__(
+        self,
+        garbage: Garbage,
+        retention: Retention,
+        artifacts: ArtifactStore,
+        policy: Policy,
+        shelf: Shelf | None = None,
+    ) -> None:
         self._garbage, self._retention, self._artifacts, self._policy = garbage, retention, artifacts, policy
+        self._shelf = shelf
 
     async def collect(self, every: float = 0.0) -> Report | None:
         """Collect, unless another does or did so in the last `every` seconds (None). Raises Unavailable, Superseded."""
@@ -130,6 +146,7 @@ class Collector:
         began, report = time.monotonic(), Report(dry_run=True)
         await self._forget(report)
         await self._abandon(report)
+        await self._forget_entries(report)
         kept = sa.true() if self._policy.runs is None else ~ended_before(await self._ago(self._policy.runs))
         for stored in (await self._unnamed(await self._named(kept))).values():
             _count(report.artifacts, stored)
@@ -150,6 +167,7 @@ class Collector:
         began, report = time.monotonic(), Report(dry_run=False)
         await self._forget(report)
         await self._abandon(report)
+        await self._forget_entries(report)
         since = await self._garbage.now() - _SLACK_MS
         unnamed = await self._unnamed(await self._named(sa.true()))
         if unnamed:
@@ -188,6 +206,14 @@ class Collector:
             report.uploads.add(upload.size or 0, upload=upload.id, modified=upload.modified.isoformat())
             if not report.dry_run:
                 await self._artifacts.abandon(upload)
+
+    async def _forget_entries(self, report: Report) -> None:
+        if self._shelf is None:
+            return
+        async for entry in self._shelf.on_shelf(SHELF, datetime.now(UTC) - timedelta(seconds=self._policy.cache)):
+            report.cached.add(entry.size, entry=entry.name.removeprefix(SHELF), modified=entry.modified.isoformat())
+            if not report.dry_run:
+                await self._shelf.unshelve(entry.name)
 
     # Bytes -----------------------------------------------------------------------------------------------------------
 

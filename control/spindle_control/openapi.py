@@ -42,6 +42,11 @@ _OWN: dict[str, Json] = {
     ),
     "EventPage": _object({"events": _list(_ref("Event")), "next": _CURSOR}),
     "DeadLetterPage": _object({"dead_letters": _list(_ref("DeadLetter")), "next": _CURSOR}),
+    "Kept": _object(
+        {name: {"type": "integer", "minimum": 0} for name in ("entries", "bytes", "hits", "misses")}
+        | {"hit_rate": {"type": ["number", "null"], "description": "null before the first look."}}
+    ),
+    "Purged": _object({"entries": {"type": "integer", "minimum": 0}}),
     "Validation": _object(
         {"valid": {"const": True}, "digest": _TEXT, "warnings": _list(_ref("Mistake")), "plan": {"type": "object"}},
     ),

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from spindle_common.artifacts import ArtifactStore, open_store
+from spindle_common.cache import Cache
 from spindle_common.events import Hub
 from spindle_common.garbage import Garbage
 from spindle_common.problems import Unavailable
@@ -17,6 +18,7 @@ from spindle_control.api_keys import ApiKeys
 from spindle_control.drive import Parts
 from spindle_control.driver import Driver
 from spindle_control.garbage import Collections, Collector, Policy
+from spindle_control.kept import KeptResults
 from spindle_control.library import Library
 from spindle_control.operations import Operations
 from spindle_control.planner import Planner
@@ -45,6 +47,7 @@ class Services:
     registry: Registry
     keys: ApiKeys
     driver: Driver
+    kept: KeptResults
     redis_health: Callable[[], Awaitable[None]]
 
 
@@ -87,9 +90,10 @@ async def open_services(settings: ControlSettings) -> AsyncIterator[Services]:
             registry,
             ApiKeys(settings.keys_file),
             driver,
+            KeptResults(Cache(client), artifacts),
             redis_health,
         )
-        collector = Collector(garbage, Retention(store), dustbin, Policy.of(settings))
+        collector = Collector(garbage, Retention(store), dustbin, Policy.of(settings), dustbin)
         collections = Collections(collector, garbage, settings.garbage_seconds)
         metrics.garbage_age.set_function(lambda: collections.age)
         metrics.driver_progress.set_function(lambda: driver.silence)

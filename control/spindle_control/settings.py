@@ -48,13 +48,14 @@ class ControlSettings(CommonSettings):
 
     keep_runs: str | None = Field(None, description='How long ended runs are kept, like "30d"; unset: for ever.')
     keep_artifacts: str = Field("24h", description="How long bytes are kept that no run names, since last written.")
+    keep_cache: str = Field("7d", description="How long the content cache keeps a result that nobody asks for.")
     keep_idempotency: str = Field("24h", description="How long a repeated Idempotency-Key gives the same run.")
     garbage_seconds: float = Field(3600.0, ge=0, description="Between two garbage collections; 0: never by itself.")
     stuck_seconds: float = Field(
         60.0, gt=0, description="A task waiting longer although slots are free, or a driver this still: not ready."
     )
 
-    @field_validator("keep_runs", "keep_artifacts", "keep_idempotency")
+    @field_validator("keep_runs", "keep_artifacts", "keep_cache", "keep_idempotency")
     @classmethod
     def _duration(cls, value: str | None) -> str | None:
         if value is not None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from spindle_control.cli.importing import register_import
+from spindle_control.cli.cache import cache
 from spindle_control.cli.keys import keys
 from spindle_control.cli.local import register_local
 from spindle_control.cli.session import Session, command
@@ -35,6 +36,7 @@ _Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to
 register_local(app)
 register_import(app)
 app.add_typer(keys, name="keys")
+app.add_typer(cache, name="cache")
 app.add_typer(workflows, name="workflows")
 
 

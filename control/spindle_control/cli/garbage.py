@@ -28,7 +28,7 @@ async def gc(
     artifacts = open_store(settings.data_dir, settings.s3_url)
     store = await Store.open(settings.database)
     try:
-        collector = Collector(Garbage(client), Retention(store), artifacts, Policy.of(settings))
+        collector = Collector(Garbage(client), Retention(store), artifacts, Policy.of(settings), artifacts)
         report = await (collector.dry_run() if dry_run else collector.collect())
     finally:
         await store.close()
@@ -63,6 +63,7 @@ def _show(session: Session, report: "Report") -> None:
         session.print_json(report.to_json())
         return
     kinds = {"runs": report.runs, "artifacts": report.artifacts, "uploads of the dead": report.uploads}
+    kinds["cached results"] = report.cached
     rows = [(name, str(tally.count), size(tally.bytes) if name != "runs" else "") for name, tally in kinds.items()]
     rows += [("idempotency keys", str(report.idempotency_keys), ""), ("tickets", str(report.tickets), "")]
     session.out.print(table(("would go" if report.dry_run else "gone", "count", "bytes"), rows))

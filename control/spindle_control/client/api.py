@@ -195,6 +195,14 @@ class Client:
         """Workers that are there now."""
         return _listed(await self._any("GET", "/api/v1/workers"), "workers")
 
+    async def kept(self) -> Json:
+        """What the content cache keeps, and how often it helped: entries, bytes, hits, misses, hit_rate."""
+        return await self._json("GET", "/api/v1/cache")
+
+    async def purge_cache(self, node_type: str | None = None) -> Json:
+        """Forget kept results, of one node type or all; returns how many `entries` went."""
+        return await self._json("DELETE", "/api/v1/cache", params={"type": node_type} if node_type else {})
+
     async def ready(self) -> bool:
         """Whether the control plane takes work; false also where nothing answers."""
         try:

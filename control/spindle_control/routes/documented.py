@@ -103,6 +103,8 @@ DEAD_LETTER: Json = {
     "history": [{"attempt": 1, "cause": "crash", "worker": "laptop-4711-a1b2", "time": "2026-11-21T02:04:35.000Z"}],
 }
 DEAD_LETTER_PAGE = {"dead_letters": [DEAD_LETTER], "next": DEAD_LETTER["id"]}
+KEPT: Json = {"entries": 118, "bytes": 40210, "hits": 930, "misses": 121, "hit_rate": 0.8849}
+PURGED = {"entries": 118}
 RUN_PAGE = {"runs": [{**_STARTED, "status": "running"}], "next": f"1763690695000.{_RUN['id']}"}
 NODE_PAGE = {"nodes": [{"path": "image", **_NODE}], "next": "image"}
 EVENT: Json = {
