@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from spindle_control.cli.importing import register_import
 from spindle_control.cli.cache import cache
+from spindle_control.cli.importing import register_import
 from spindle_control.cli.keys import keys
 from spindle_control.cli.local import register_local
 from spindle_control.cli.session import Session, command
