@@ -134,7 +134,7 @@ async def test_a_paused_run_keeps_what_it_was_parked_with(heap: Dump) -> None:
     digest = await heap.put("parked")
     await heap.store.insert_run(a_run("r1", status="running", owner="c", epoch=1))
     event = {"id": "1700-0", "type": "run.paused", "time": "", "data": {}}
-    assert await heap.store.park_run("r1", 1, {"a": completed(digest)}, "{}", [event])
+    assert await heap.store.park_run("r1", 1, {"a": completed(digest)}, {"plan": "{}"}, [event])
     await heap.collector(replace(HOURLY, runs=0)).collect()
     assert await heap.kept() == {digest}
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spindle_common.problems import InvalidWorkflow
-from spindle_control.compiler import Limits, check
+from spindle_control.compiler import CheckedNode, Limits, check
 from support.compiler_catalog import POSTER, TINY, catalog, node_type, noop, value, workflow
 
 CATALOG = catalog()
@@ -44,10 +44,12 @@ def ref(text):
 def test_a_right_document_passes():
     checked = check(POSTER, CATALOG, Limits())
     assert list(checked.nodes) == ["prompt", "image", "big"]
-    assert checked.nodes["big"].timeout == 90
-    assert (checked.nodes["big"].max_attempts, checked.nodes["big"].backoff) == (3, 0.5)
-    assert set(checked.nodes["big"].needs) == {"image"}
-    assert checked.nodes["big"].reads == {"seed"}
+    big = checked.nodes["big"]
+    assert isinstance(big, CheckedNode)
+    assert big.timeout == 90
+    assert (big.max_attempts, big.backoff) == (3, 0.5)
+    assert set(big.needs) == {"image"}
+    assert big.reads == {"seed"}
     assert checked.warnings == ()
     assert checked.on_failure == "continue"
 
@@ -105,7 +107,7 @@ PICTURE = {"type": "image.generate@1", "inputs": {"prompt": "x"}}
 SOUND = {"type": "tts.say@1", "inputs": {"text": "x"}}
 MEANING_MISTAKES = [
     ({"a": {"type": "image.generat@1"}}, "/nodes/a/type", "unknown-type", "image.generate@1"),
-    ({"a": {"type": "flow.map@1"}}, "/nodes/a/type", "unknown-type", "spindle nodes"),
+    ({"a": {"type": "magic.wand@1"}}, "/nodes/a/type", "unknown-type", "spindle nodes"),
     ({"a": {"type": "image.resize@7"}}, "/nodes/a/type", "unknown-version", "image.resize@1"),
     ({"a": resize(), "p": PICTURE}, "/nodes/a/inputs", "missing-input", "image"),
     ({"a": resize(imag=1, image=ref("p.image")), "p": PICTURE}, "/nodes/a/inputs/imag", "unknown-port", "`image`"),

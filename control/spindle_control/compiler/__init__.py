@@ -7,7 +7,7 @@ plan(checked, catalog)                          tasks, in which nodes that belon
 
 from spindle_control.compiler.catalog import Catalog
 from spindle_control.compiler.check import check
-from spindle_control.compiler.checked import Checked, CheckedNode, InputPort
+from spindle_control.compiler.checked import Checked, CheckedFlow, CheckedNode, InputPort
 from spindle_control.compiler.inputs import bind_inputs, fitted, wrong_values
 from spindle_control.compiler.limits import Limits
 from spindle_control.compiler.plan import Plan, PlanFlow, PlanLevel, PlanTask, plan
@@ -15,6 +15,7 @@ from spindle_control.compiler.plan import Plan, PlanFlow, PlanLevel, PlanTask, p
 __all__ = [
     "Catalog",
     "Checked",
+    "CheckedFlow",
     "CheckedNode",
     "InputPort",
     "Limits",
