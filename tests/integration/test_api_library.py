@@ -263,13 +263,18 @@ async def test_runs_of_stored_workflows_survive_an_emptied_redis_while_they_wait
         await control.services.store.save_node_types([SLEEP])
         await control.services.registry.load()
         await put(control, sleeper(30), "sleeper")
-        ids = [(await control.http.post(f"{SHELF}/sleeper:execute", json={})).json()["id"] for _ in range(2)]
+        caller = calling("sleeper") | {"outputs": {"v": {"$from": "sub.v"}}}
+        assert (await put(control, caller, "caller")).status_code == 201
+        ids = [(await control.http.post(f"{SHELF}/caller:execute", json={})).json()["id"] for _ in range(2)]
+        plan = await client.hget(f"spindle:run:{ids[1]}", "plan")
+        assert "test.sleep@1" in str(plan)
         await client.flushall()
         async with asyncio.timeout(60):
             while not await client.exists(f"spindle:run:{ids[1]}"):
                 await asyncio.sleep(0.1)
+        assert await client.hget(f"spindle:run:{ids[1]}", "plan") == plan
         row = await control.services.store.run(ids[1])
-        assert (row.workflow_version, row.name) == (1, "sleeper")
+        assert (row.workflow_version, row.name) == (1, "caller")
     await client.aclose()
 
 
@@ -321,6 +326,24 @@ async def test_what_is_called_is_checked_and_planned_with_its_caller(staffed: Co
     wrong = calling("middle") | {"outputs": {"value": {"$from": "sub.nothing"}}}
     refused = await staffed.http.post(f"{SHELF}:validate", json=wrong)
     assert (refused.status_code, refused.json()["errors"][0]["code"]) == (422, "unknown-output")
+
+
+async def test_a_run_keeps_what_it_called_when_it_was_accepted(staffed: Control) -> None:
+    await put(staffed, poster(1))
+    await put(staffed, calling("poster"), "caller")
+    inline = await staffed.http.post(RUNS, json={"workflow": calling("poster", "inline")})
+    await put(staffed, poster(2))
+    stored = await staffed.http.post(f"{SHELF}/caller:execute", json={})
+    newer = await staffed.http.post(RUNS, json={"workflow": calling("caller", "inline")})
+    for response in (inline, stored, newer):
+        run = await ended(staffed, response)
+        assert (run["status"], run["outputs"]) == ("completed", {"value": 1}), run
+    row = await staffed.services.store.run(inline.json()["id"])
+    assert row.workflow == calling("poster@1", "inline")
+    assert row.workflow_digest == digest(row.workflow)
+    await staffed.http.delete(f"{SHELF}/poster")
+    again = await ended(staffed, await staffed.http.post(f"{RUNS}/{stored.json()['id']}:retry"))
+    assert (again["status"], again["outputs"], again["workflow"]["version"]) == ("completed", {"value": 1}, 1)
 
 
 async def test_tenants_with_workflows_of_the_same_names_get_their_own(staffed: Control) -> None:
