@@ -26,7 +26,7 @@ import redis as sync_redis
 from spindle_common.queue import connect
 from support.cluster import QUICK, Cluster, Process, wait_until
 from support.proxy import Proxy
-from support.radosgw import S3Server
+from support.radosgw import Missing, S3Server, packages, start
 from support.redis_server import RedisServer
 
 _TESTS = Path(__file__).parent.parent
@@ -185,3 +185,20 @@ def arena(folder: Path, controls: int = 1, workers: int = 1, **settings: Any) ->
         yield opened
     finally:
         opened.close()
+
+
+@contextlib.contextmanager
+def opened(folder: Path) -> Iterator[Arena]:
+    """An arena with a real S3 server of its own, or with a folder where that cannot be had; nothing runs in it yet."""
+    with contextlib.ExitStack() as stack:
+        store = None
+        try:
+            running = start(packages())
+        except Missing as missing:
+            print(f"artifacts in a folder, S3 is left out: {missing}")
+        else:
+            stack.callback(running.close)
+            store = running.server
+        made = Arena(folder, store=store)
+        stack.callback(made.close)
+        yield made

@@ -1,36 +1,32 @@
 """One arena for every test that breaks things: processes are dear to start, so each test mends what it broke."""
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
 
-from chaos.arena import Arena
-from support.radosgw import Missing, S3Server, packages, start
+from chaos.arena import Arena, opened
+
+_SHARED = pytest.StashKey[tuple[Arena, contextlib.ExitStack]]()
 
 
-@pytest.fixture(scope="session")
-def chaos_store() -> Iterator[S3Server | None]:
-    """A real S3 server of our own, to be killed; None where it cannot be had."""
-    try:
-        running = start(packages())
-    except Missing:
-        yield None
-        return
-    yield running.server
-    running.close()
-
-
-@pytest.fixture(scope="session")
-def shared_arena(tmp_path_factory: pytest.TempPathFactory, chaos_store: S3Server | None) -> Iterator[Arena]:
-    opened = Arena(tmp_path_factory.mktemp("arena"), store=chaos_store)
-    yield opened
-    opened.close()
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Close the arena after the last test of this folder: idle, it still costs whatever runs beside it."""
+    last = nextitem is None or nextitem.path.parent != item.path.parent
+    if last and (shared := item.config.stash.get(_SHARED, None)):
+        del item.config.stash[_SHARED]
+        shared[1].close()
 
 
 @pytest.fixture
-def arena(shared_arena: Arena) -> Iterator[Arena]:
+def arena(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
     """Two controls and two workers, all well; the driving control of a submission is the one it was sent to."""
-    shared_arena.fill(controls=2, workers=2)
-    yield shared_arena
-    shared_arena.heal()
-    shared_arena.cancel_all()
+    if _SHARED not in pytestconfig.stash:
+        stack = contextlib.ExitStack()
+        pytestconfig.stash[_SHARED] = stack.enter_context(opened(tmp_path_factory.mktemp("arena"))), stack
+    shared, _ = pytestconfig.stash[_SHARED]
+    shared.fill(controls=2, workers=2)
+    yield shared
+    shared.heal()
+    shared.cancel_all()

@@ -7,6 +7,7 @@ accident; that is why history, evidence and logs are kept in a folder whenever t
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import secrets
@@ -19,13 +20,12 @@ from pathlib import Path
 
 import httpx
 
-from chaos.arena import Arena
+from chaos.arena import Arena, opened
 from chaos.checker import Case, Violation, violations
 from chaos.evidence import gather, settle
 from chaos.history import History
 from chaos.nemesis import Nemesis
 from chaos.workload import Workload
-from support.radosgw import Missing, packages, start
 
 _SETTLE = 120.0
 
@@ -79,28 +79,12 @@ def verdict(case: Case, found: list[Violation]) -> str:
 
 def run_mix(folder: Path, seconds: float, seed: int, *, without: tuple[str, ...] = ()) -> tuple[str, list[Violation]]:
     """Run a mix in a folder; returns the verdict and the violations."""
-    try:
-        server = start(packages())
-    except Missing as missing:
-        print(f"artifacts in a folder, S3 is left out: {missing}")
-        return _run_mix(Arena(folder), seconds, seed, without)
-    try:
-        return _run_mix(Arena(folder, store=server.server), seconds, seed, without)
-    finally:
-        server.close()
-
-
-def _run_mix(arena: Arena, seconds: float, seed: int, without: tuple[str, ...]) -> tuple[str, list[Violation]]:
-    folder = arena.folder
     history = History(folder / "history.jsonl")
-    try:
+    with contextlib.closing(history), opened(folder) as arena:
         arena.fill(controls=2, workers=3)
         case = asyncio.run(mix(arena, history, seconds, seed, without=without))
         found = violations(case)
         return verdict(case, found), found
-    finally:
-        history.close()
-        arena.close()
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from chaos.arena import Arena
+from chaos.arena import LEASE, Arena
 from chaos.nodes import blob
 from chaos.seeing import Json, at_rest, of, page
 from chaos.shapes import workflow
@@ -59,4 +59,40 @@ async def test_a_store_that_is_away_is_waited_for(s3_arena: Arena) -> None:
     finally:
         await asyncio.to_thread(gateway.start_gateway)
     await kept(s3_arena, run, 1)
+    assert await at_rest(s3_arena) == []
+
+
+async def test_a_store_that_was_started_again_outlives_the_test_that_did_it(s3_arena: Arena) -> None:
+    await kept(s3_arena, await submit(s3_arena, 2), 2)
+
+
+async def test_a_slow_store_is_waited_for(s3_arena: Arena) -> None:
+    """Each piece comes 0.7 s late: slower than any beat, and a lease goes by before the bytes are there."""
+    s3_arena.proxies["store"].lag(0.7)
+    began = asyncio.get_running_loop().time()
+    run = await submit(s3_arena, 3)
+    await kept(s3_arena, run, 3)
+    assert asyncio.get_running_loop().time() - began > LEASE, "else it was not slow"
+    s3_arena.heal()
+    assert {node["attempt"] for node in (await record(s3_arena, run))["nodes"].values()} == {1}, "its lease was kept"
+    assert await at_rest(s3_arena) == []
+
+
+async def record(arena: Arena, run: str) -> Json:
+    async with Client(arena.urls[0]) as client:
+        return await client.get(run)
+
+
+async def test_torn_uploads_and_lost_answers_are_done_again(s3_arena: Arena) -> None:
+    way = s3_arena.proxies["store"]
+    way.tear(60_000)
+    run = await submit(s3_arena, 4)
+    async with asyncio.timeout(60):
+        while way.torn < 3:
+            await asyncio.sleep(0.05)
+    assert (await record(s3_arena, run))["status"] == "running", "not done without its bytes, and not given up"
+    way.heal()
+    way.swallow(2)
+    await kept(s3_arena, run, 4)
+    assert way.swallowed == 2
     assert await at_rest(s3_arena) == []

@@ -168,6 +168,8 @@ class Radosgw:
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="radosgw-")))
     server: S3Server = field(init=False)
     _daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _parent: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "radosgw"))
+    """Daemons die with the thread that started them: one of their own, not one of a test's loop."""
 
     def start(self) -> None:
         """Bring everything up. Raises RuntimeError or SubprocessError with the folder of the logs."""
@@ -210,6 +212,7 @@ class Radosgw:
         """End the daemons and forget everything."""
         for daemon in reversed(self._daemons.values()):
             self._end(daemon)
+        self._parent.shutdown()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _make_monitor(self, cluster: str, port: int) -> None:
@@ -235,9 +238,9 @@ class Radosgw:
         """Start a daemon that dies with the test run, however that ends."""
         leash = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         with self._path(f"{called or name}.out").open("ab") as log:
-            self._daemons[called or name] = subprocess.Popen(
-                [*leash, *self._command(name, "-f", *arguments)], env=_env(self.tree), stdout=log, stderr=log
-            )
+            command = [*leash, *self._command(name, "-f", *arguments)]
+            started = self._parent.submit(subprocess.Popen, command, env=_env(self.tree), stdout=log, stderr=log)
+            self._daemons[called or name] = started.result()
 
     def _await(self, name: str, endpoint: str) -> None:
         """Wait until the gateway takes connections, which it does once it is ready."""
