@@ -389,6 +389,21 @@ class Queue:
         rows = await away(self.client.hmget(keys.ledger(run), list(paths)))
         return {path: json.loads(text) for path, text in zip(paths, rows, strict=True) if text}
 
+    async def paths(self, run: str) -> list[str]:
+        """Every path that has an outcome."""
+        found: list[str] = await away(self.client.hkeys(keys.ledger(run)))
+        return found
+
+    async def statuses(self, run: str) -> dict[str, str]:
+        """Status by path; outcomes begin with it, so they are not parsed."""
+        rows = await away(self.client.hgetall(keys.ledger(run)))
+        return {path: text[11 : text.index('"', 11)] for path, text in rows.items()}
+
+    async def ticks_of(self, run: str, paths: Sequence[str]) -> dict[str, Any]:
+        """Last progress of some paths, of those that have one."""
+        rows = await away(self.client.hmget(keys.ticks(run), list(paths)))
+        return {path: json.loads(text) for path, text in zip(paths, rows, strict=True) if text}
+
     async def ticks(self, run: str) -> dict[str, Any]:
         """Last progress by path."""
         rows = await away(self.client.hgetall(keys.ticks(run)))

@@ -22,6 +22,7 @@ from spindle_control.routes import (
     health,
     imports,
     library,
+    nodes,
     runs,
     workflows,
 )
@@ -53,7 +54,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.state.streams = Streams(services.settings.max_sockets)
-    modules = (runs, events, workflows, imports, library, dead_letters, artifacts, cache, catalog, health)
+    modules = (runs, nodes, events, workflows, imports, library, dead_letters, artifacts, cache, catalog, health)
     routers = [module.router for module in modules]
     app.state.api_routes = [route for router in routers for route in router.routes]
     problem_handlers.install(app)

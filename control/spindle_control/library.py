@@ -7,7 +7,7 @@ choose   what a submission names -> a document, or the version of a stored one -
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,6 +57,10 @@ class Library:
         """Check and plan a document with what it calls. Raises InvalidWorkflow with every mistake, Unavailable."""
         found = await gather(self._stored, tenant, document)
         return Chosen(found.document, self._planner.accept(found.document, found.library))
+
+    async def called(self, tenant: str, document: object) -> Mapping[str, Json]:
+        """Return the documents that one calls, directly or through others, by "name@version". Raises Unavailable."""
+        return (await gather(self._stored, tenant, document)).library
 
     async def choose(self, tenant: str, submission: Json) -> Chosen:
         """Accept what a submission names: its `workflow`, or the stored one of its `workflow_ref`.

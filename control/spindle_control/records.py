@@ -38,7 +38,7 @@ def _nodes(row: RunRow, ledger: Mapping[str, Json], ticks: Mapping[str, Json]) -
     declared: Mapping[str, Json] = row.workflow["nodes"]
     idle = "cancelled" if row.ended_at else "pending"
     return {
-        path: _node(node["type"], ledger.get(path, {"status": idle}), ticks.get(path))
+        path: node_record(node["type"], ledger.get(path, {"status": idle}), ticks.get(path))
         for path, node in declared.items()
     }
 
@@ -49,7 +49,8 @@ def _question(kept: Json) -> Json:
     return shown if deadline is None else shown | {"deadline": rfc3339(deadline)}
 
 
-def _node(node_type: str, outcome: Json, tick: Json | None) -> Json:
+def node_record(node_type: str, outcome: Json, tick: Json | None) -> Json:
+    """Build the record of a node, or of an instance, from its outcome."""
     record: Json = {"type": node_type, "attempt": 0, "outputs": {}} | outcome
     for name in ("started_at", "ended_at"):
         if name in record:

@@ -159,7 +159,8 @@ class RunService:
         status, ending, ended_at = await queue.run_fields(row.id, "status", "ending", "ended_at")
         if status is None:
             return record_of(row, row.nodes or {}, {})
-        record = record_of(row, await queue.ledger(row.id), await queue.ticks(row.id))
+        shown = list(row.workflow["nodes"])  # what is inside them is paged
+        record = record_of(row, await queue.nodes(row.id, shown), await queue.ticks_of(row.id, shown))
         record["status"] = "paused" if status == "parking" else status
         if status in ENDED:
             record |= {"ended_at": rfc3339(int(ended_at or 0)), **json.loads(ending or "{}")}

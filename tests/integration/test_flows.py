@@ -120,7 +120,7 @@ async def test_a_failing_item_fails_its_map_by_the_path_of_what_failed(control: 
     found = await run(control, {"all": {"type": "flow.map@1", "over": [1, 2, 3], "concurrency": 1, "body": body}})
     assert found["status"] == "failed"
     assert found["problem"]["instance"] == "/nodes/all[1].bad"
-    paths = {event["node"] for event in await history(control, found["id"])}
+    paths = {event.get("node") for event in await history(control, found["id"])}
     assert "all[2].bad" not in paths, "after a failure no item is begun"
 
 
@@ -172,6 +172,30 @@ async def test_instances_are_paged_under_their_node(control: Control) -> None:
         *(f"all[{at}]" for at in range(3)),
         *(f"all[{at}].twice" for at in range(3)),
     }
+    assert {node["type"] for node in page["nodes"]} == {"flow.map@1", "test.noop@1"}
+
+
+@pytest.mark.parametrize("over", [False, True], ids=["live", "archived"])
+async def test_pages_of_instances_are_in_the_order_of_their_items(control: Control, *, over: bool) -> None:
+    nodes = {"all": doubling(over=list(range(12))), "slow": {"type": "test.sleep@1", "inputs": {"seconds": 30}}}
+    submitted = await submit(control.http, workflow(nodes))
+    await node_is(control, submitted, "all", "completed")
+    if over:
+        await control.http.post(f"{RUNS}/{submitted}:cancel")
+        await ended(control, submitted)
+    paths: list[str] = []
+    params: Json = {"limit": 5}
+    while params.get("after", "") is not None:
+        page = (await control.http.get(f"{RUNS}/{submitted}/nodes", params=params)).json()
+        paths += [node["path"] for node in page["nodes"]]
+        params["after"] = page["next"]
+    assert paths == ["all", *(f"all[{at}]{end}" for at in range(12) for end in ("", ".twice")), "slow"]
+    kept = {"status": "cancelled" if over else "running"}
+    found = (await control.http.get(f"{RUNS}/{submitted}/nodes", params=kept)).json()
+    assert [node["path"] for node in found["nodes"]] == ["slow"]
+    refused = await control.http.get(f"{RUNS}/{submitted}/nodes", params={"status": "done"})
+    assert refused.status_code == 400
+    await control.http.post(f"{RUNS}/{submitted}:cancel")
 
 
 # Loops ----------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""Runs: accept, show, list, cancel, pause, resume, retry, and page through their nodes."""
+"""Runs: accept, show, list, cancel, pause, resume, retry. What is inside them: `nodes`."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse
@@ -9,7 +9,6 @@ from fastapi.responses import JSONResponse
 from spindle_common.durations import parse_duration
 from spindle_common.problems import InvalidRequest, mistake
 from spindle_common.telemetry import current_trace
-from spindle_control.answers import give_answer
 from spindle_control.api import PREFIX, Json, services, tenant
 from spindle_control.bodies import json_object
 from spindle_control.records import record_of
@@ -134,46 +133,6 @@ async def retry(request: Request, run_id: str, idempotency_key: IdempotencyKey =
     """Make a new run, its `parent` this one, of the same workflow, inputs and seeds; completed nodes are re-used."""
     key = valid_key(idempotency_key)
     return accepted_run(await services(request).operations.retry(run_id, tenant(request), key))
-
-
-@router.post(
-    "/{run_id}/nodes/{path}:answer",
-    summary="Answer a node that waits for a person",
-    responses=doc.answers(200, "The run, going on.", "Run", doc.RUNNING, 400, 404, (409, "not-waiting"), 413, 415, 503),
-    openapi_extra=doc.body("Answer", {"answer": {"yes": True}}),
-)
-async def answer(request: Request, run_id: str, path: str) -> JSONResponse:
-    """Give a `flow.approve` node its answer; the first one counts. A run that was parked goes on."""
-    found = services(request)
-    body = await json_object(request, found.settings.max_document_bytes)
-    return JSONResponse(await give_answer(found.operations, run_id, tenant(request), path, body))
-
-
-@router.get(
-    "/{run_id}/nodes",
-    summary="Page through a run's nodes",
-    responses=doc.answers(200, "A page.", "NodePage", doc.NODE_PAGE, 400, 404, 503),
-)
-async def nodes(
-    request: Request,
-    run_id: str,
-    under: Annotated[str | None, Query(description="Only this node and instances inside it.", max_length=1000)] = None,
-    after: After = None,
-    limit: Limit = 100,
-) -> JSONResponse:
-    """Node records in order of their paths."""
-    record = await services(request).runs.record(run_id, tenant(request))
-    return JSONResponse(_node_page(record["nodes"], under, after or "", limit))
-
-
-def _node_page(records: dict[str, Json], under: str | None, after: str, limit: int) -> Json:
-    paths = sorted(path for path in records if path > after and (under is None or _is_under(path, under)))
-    shown: list[dict[str, Any]] = [{"path": path} | records[path] for path in paths[:limit]]
-    return {"nodes": shown, "next": paths[limit - 1] if len(paths) > limit else None}
-
-
-def _is_under(path: str, under: str) -> bool:
-    return path == under or path.startswith((f"{under}.", f"{under}["))
 
 
 def _seconds(wait: str | None) -> float:
