@@ -43,9 +43,10 @@ class Token(NamedTuple):
 
 @dataclass
 class Scan:
-    """What the text says: dotted pairs, all variables and functions, and the comprehensions."""
+    """What the text says: dotted pairs, those that `has` asks for, all variables and functions, the comprehensions."""
 
     roots: dict[str, None] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
     bare: dict[str, None] = field(default_factory=dict)
     variables: set[str] = field(default_factory=set)
     functions: set[str] = field(default_factory=set)
@@ -165,6 +166,8 @@ def _read_variable(tokens: list[Token], at: int, found: Scan) -> None:
         return
     dotted = f"{name}.{second}"
     found.roots[dotted] = None
+    if _is(tokens, at - 2, "has") and _is(tokens, at - 1, "(") and _is(tokens, at + 3, ")"):
+        found.asked.add(dotted)
     if any(macro.start <= at < macro.end for macro in found.macros):
         found.body_roots.append(dotted)
     if any(macro.over <= at < macro.start for macro in found.macros):

@@ -4,8 +4,9 @@
     evaluate(expression, {"inputs": {"seed": 7}})  # 8
 
 A variable is always two names, `inputs.NAME` or `NODE.PORT` (`inputs["NAME"]` says the same); each is an edge of the
-graph. Integers and floats do not mix in arithmetic: an input of type `number` is a float, so write `inputs.scale *
-2.0`, or `double(inputs.steps)`. Results are JSON; timestamps and bytes may be used on the way.
+graph, and one that `has(…)` asks for may be missing. Integers and floats do not mix in arithmetic: an input of type
+`number` is a float, so write `inputs.scale * 2.0`, or `double(inputs.steps)`. Results are JSON; timestamps and bytes
+may be used on the way.
 
 Bounds, since the library has none: 512 characters, one comprehension, results of 64 KiB, and a budget for the
 comprehension, whose `map` and `filter` take time by the square of the list's length (16,000 items took 19 s) and copy
@@ -88,7 +89,7 @@ def evaluate(expression: Expression, scope: Mapping[str, Mapping[str, object]]) 
         ExpressionError: it cannot be computed from these values, or its result is no JSON of bounded size.
 
     """
-    known: dict[str, dict[str, object]] = {}
+    known: dict[str, dict[str, object]] = {dotted.partition(".")[0]: {} for dotted in expression.scan.asked}
     for dotted in expression.roots:
         owner, _, name = dotted.partition(".")
         if name in scope.get(owner, {}):

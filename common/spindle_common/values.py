@@ -2,7 +2,7 @@
 
 Both planes use this file, so that they decide alike: control before it dispatches, the worker before it calls.
 
-* A reference to a skipped node skips its reader, or leaves an optional port out.
+* A reference to a skipped node skips its reader, or leaves an optional port out; `has(node.port)` asks first.
 * A reference to a failed node, or to one that could not run because of it, skips its reader as `upstream-failed`.
 * `when` that is not true skips the node.
 """
@@ -108,7 +108,11 @@ def evaluate(text: str, scope: Scope) -> Any:
     known: dict[str, dict[str, Any]] = {}
     for dotted in expression.roots:
         owner, _, name = dotted.partition(".")
-        known.setdefault(owner, {})[name] = _look_up(dotted, scope)
+        try:
+            known.setdefault(owner, {})[name] = _look_up(dotted, scope)
+        except _SkippedError:
+            if dotted not in expression.scan.asked:
+                raise
     try:
         return expressions.evaluate(expression, known)
     except expressions.ExpressionError as error:

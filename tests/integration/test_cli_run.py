@@ -285,7 +285,11 @@ def test_ctrl_c_leaves_the_run_going(url: str, spindle: Callable[..., Done], tmp
 def test_checking_tells_every_mistake(spindle: Callable[..., Done], tmp_path: Path) -> None:
     good = spindle("validate", saved(tmp_path, GREET))
     assert good.returncode == 0
-    assert "is valid" in good.stdout
+    assert "is valid: 1 node in 1 task" in good.stdout
+    mapped = {"type": "flow.map@1", "over": [1, 2], "body": {"nodes": {"n": {"type": "value.seed@1"}}}}
+    nested = spindle("validate", saved(tmp_path, workflow({"all": mapped})))
+    assert "is valid: 2 nodes in 1 task" in nested.stdout
+    saved(tmp_path, GREET)
     assert json.loads(spindle("validate", "w.json", "--json").stdout)["valid"] is True
     bad = workflow({"a": {"type": "text.templat@1"}, "b": {"type": "text.join@1", "inputs": {"parts": 3}}})
     refused = spindle("validate", saved(tmp_path, bad))

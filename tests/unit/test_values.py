@@ -78,6 +78,24 @@ def test_when_decides(when: str, expected: Any) -> None:
     assert decide(node(1, when=when), SCOPE) == expected
 
 
+@pytest.mark.parametrize(
+    ("when", "expected"),
+    [
+        ("has(inputs.seed)", {"in": 1}),
+        ("!has(inputs.absent)", {"in": 1}),
+        ("has(inputs.absent)", Skip("when-false")),
+        ("!has(skipped.value) && inputs.seed == 7", {"in": 1}),
+        ("has(inputs.absent) && inputs.absent > 3", Skip("when-false")),
+        ("has(done.none)", {"in": 1}),
+        ("has(inputs.absent.part)", Skip("input-skipped")),
+        ("!has(failed.value)", Skip("upstream-failed")),
+        ("!has(blocked.value)", Skip("upstream-failed")),
+    ],
+)
+def test_has_asks_for_what_may_be_missing(when: str, expected: Any) -> None:
+    assert decide(node(1, when=when), SCOPE) == expected
+
+
 def test_when_must_be_a_truth_value() -> None:
     with pytest.raises(BadInput, match="true or false"):
         decide(node(1, when="inputs.seed"), SCOPE)

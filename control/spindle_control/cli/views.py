@@ -22,12 +22,21 @@ async def validate(session: Session, file: str) -> int:
         if found.get("errors"):
             session.err.print(mistakes(found["errors"]))
         else:
-            tasks = len((found.get("plan") or {}).get("tasks", ()))
-            nodes = len(submission.workflow.get("nodes", {}))
-            session.out.print(
-                f"✓ {submission.name} is valid: {nodes} nodes in {tasks} tasks", style="green", markup=False
-            )
+            size = _size(found["plan"]["level"])
+            session.out.print(f"✓ {submission.name} is valid: {size}", style="green", markup=False)
     return Status.OK if found.get("valid", True) else Status.INVALID
+
+
+def _size(level: Json) -> str:
+    """Say how many nodes there are in how many tasks, bodies included; what is called counts as its own nodes."""
+    nodes = tasks = 0
+    levels = [level]
+    while levels:
+        one = levels.pop()
+        nodes += len({node for task in one["tasks"] for node in task["nodes"]}) + len(one["flows"])
+        tasks += len(one["tasks"])
+        levels += [flow["body"] for flow in one["flows"] if flow.get("body")]
+    return f"{nodes} {'node' if nodes == 1 else 'nodes'} in {tasks} {'task' if tasks == 1 else 'tasks'}"
 
 
 async def runs(session: Session, status: str | None, limit: int) -> None:
