@@ -18,8 +18,8 @@ from typing import Any
 
 import httpx
 import uvloop
-from orchestration import QUIET, Http, Target, chain, latency, run_once, warmed_up
 
+from bench.orchestration import QUIET, Http, Target, chain, latency, run_once, warmed_up
 from support.cluster import running, workflow
 from support.redis_server import RedisServer
 
