@@ -7,9 +7,14 @@ order, since they share servers; all of tests/chaos are one group: what they mea
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from spindle_common.queue import Queue, connect
 from support.redis_server import RedisServer
+
+# A busy machine is no mistake of the code: what an example takes says nothing, and a test has its time limit.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("busy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -42,6 +42,7 @@ async def holder(cluster: Cluster, task: str) -> Process:
     return process
 
 
+@pytest.mark.long  # tests/chaos/test_processes.py proves the same beside others, in one arena
 async def test_a_killed_workers_task_is_done_by_another(tmp_path: Path, fresh_redis: RedisServer) -> None:
     with running(tmp_path, fresh_redis, workers=2) as (cluster, (url,)):
         async with Client(url) as client:
@@ -55,6 +56,7 @@ async def test_a_killed_workers_task_is_done_by_another(tmp_path: Path, fresh_re
         assert time.monotonic() - killed < 3 + 2 + 1.5 + 1, "lease, bound, the node itself, and a second for the test"
 
 
+@pytest.mark.long  # likewise
 async def test_a_killed_controls_runs_are_adopted(tmp_path: Path, fresh_redis: RedisServer) -> None:
     with running(tmp_path, fresh_redis, controls=1, workers=3) as (cluster, (url,)):
         doomed, doomed_url = cluster.control()

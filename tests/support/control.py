@@ -47,7 +47,7 @@ async def serving(data_dir: Path, redis_url: str, **settings: Any) -> AsyncItera
             while not server.started:
                 assert not serve.done(), serve.exception()
                 await asyncio.sleep(0.01)
-            async with httpx.AsyncClient(base_url=url) as http:
+            async with httpx.AsyncClient(base_url=url, timeout=30) as http:
                 yield Control(url, services, app.state.streams, http)
         finally:
             server.should_exit = True

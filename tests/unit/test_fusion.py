@@ -139,7 +139,7 @@ def graphs(draw):
     return vertices
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(graphs())
 @example([node(GPU), node(CPU, 0), node(GPU, 1, handles=[0]), light(1), node(CPU, 3, 0)])
 def test_any_graph(vertices):
