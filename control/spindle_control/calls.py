@@ -46,12 +46,12 @@ def calls_in(document: object) -> Iterator[tuple[Place, str, int | None]]:
         place, body = waiting.pop()
         nodes = body.get("nodes") if isinstance(body, dict) else None
         for id_, node in nodes.items() if isinstance(nodes, dict) else ():
-            if isinstance(node, dict):
-                here = (*place, "nodes", id_)
-                if node.get("type") == CALL and (called := reference_of(node.get("workflow_ref"))):
-                    yield (*here, "workflow_ref"), *called
-                if "body" in node:
-                    waiting.append(((*here, "body"), node["body"]))
+            if not isinstance(node, dict):
+                continue
+            if node.get("type") == CALL and (called := reference_of(node.get("workflow_ref"))):
+                yield (*place, "nodes", id_, "workflow_ref"), *called
+            if "body" in node:
+                waiting.append(((*place, "nodes", id_, "body"), node["body"]))
 
 
 async def gather(stored: StoredWorkflows, tenant: str, document: object) -> Gathered:
