@@ -41,7 +41,7 @@ CHECKS = [
     response_schema_conformance,
     unsupported_method,
 ]
-OPERATIONS = 33
+OPERATIONS = 36
 
 
 @pytest.fixture(scope="module")
