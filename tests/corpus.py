@@ -14,23 +14,15 @@ from time import perf_counter
 from spindle_common.problems import InvalidRequest
 from spindle_control.compiler import Catalog
 from spindle_control.importers import Imported, import_document, import_png
-from spindle_worker.nodes import builtin_nodes
+from support.offered import offered
 
 
-def catalog() -> Catalog:
-    """The built-in node types, as one worker on a CPU offers them; it has no models."""
-    specs = builtin_nodes()
-    queues = {spec.type: frozenset({spec.queue} if spec.queue else ()) for spec in specs}
-    types = {spec.type: spec.node_type(spec.queue) for spec in specs}
-    return Catalog(types, queues, frozenset({"gpu", "cpu", "async"}), {}, None)
-
-
-def attempt(file: Path, offered: Catalog) -> Imported | InvalidRequest:
+def attempt(file: Path, catalog: Catalog) -> Imported | InvalidRequest:
     """Import a file, or return what was in the way."""
     try:
         if file.suffix == ".png":
-            return import_png(file.read_bytes(), catalog=offered)
-        return import_document(json.loads(file.read_bytes()), catalog=offered)
+            return import_png(file.read_bytes(), catalog=catalog)
+        return import_document(json.loads(file.read_bytes()), catalog=catalog)
     except InvalidRequest as problem:
         return problem
 
@@ -52,11 +44,11 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--all", action="store_true", help="print every mistake")
     options = parser.parse_args()
-    offered, imported, kept_back, slowest = catalog(), 0, Counter[str](), 0.0
+    catalog, imported, kept_back, slowest = offered(), 0, Counter[str](), 0.0
     files = sorted(each for each in options.folder.rglob("*") if each.suffix in {".json", ".png"})
     for file in files:
         started = perf_counter()
-        found = attempt(file, offered)
+        found = attempt(file, catalog)
         slowest = max(slowest, perf_counter() - started)
         name = file.relative_to(options.folder)
         if isinstance(found, Imported):

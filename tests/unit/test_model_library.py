@@ -200,8 +200,32 @@ def test_recipes(tmp_path: Path) -> None:
     assert library.recipe() == library.recipe("m") == library.recipe({"model": "m"}) == library.recipe(full) == full
     pinned = "sha256:" + "0" * 64
     assert library.recipe({"model": "m", "digest": pinned})["digest"] == pinned
-    with pytest.raises(ModelRefused, match="no adapters"):
+    with pytest.raises(ModelRefused, match="adapters: adapter: Field required"):
         library.recipe({"model": "m", "adapters": [{"name": "x"}]})
+    with pytest.raises(ModelUnknown, match="No adapter is called 'x'; there are none"):
+        library.recipe({"model": "m", "adapters": [{"adapter": "x"}]})
+
+
+def test_adapters_are_configured_beside_models(tmp_path: Path) -> None:
+    file = tmp_path / "pixel.safetensors"
+    file.write_bytes(WEIGHTS)
+    sources = {"m": folder(tmp_path / "m"), "pixel": file, "gone": tmp_path / "x.safetensors"}
+    library = ModelLibrary({name: str(source) for name, source in sources.items()}, "m")
+    assert [info.name for info in library.infos()] == ["tiny", "m"]
+    adapters = library.recipe({"model": "m", "adapters": [{"adapter": "pixel", "weight": 0.5}]})["adapters"]
+    digest = library.adapter("pixel").digest
+    assert adapters == [{"adapter": "pixel", "weight": 0.5, "text_weight": 0.5, "digest": digest}]
+    assert library.recipe({"model": "m", "adapters": adapters})["adapters"] == adapters
+    file.write_bytes(WEIGHTS + b" ")
+    assert library.adapter("pixel").digest != digest
+    with pytest.raises(ModelUnknown, match="No model is called 'pixel'"):
+        library.entry("pixel")
+    with pytest.raises(ModelRefused, match="file configured for the adapter gone"):
+        library.adapter("gone")
+    with pytest.raises(ValueError, match="default model 'pixel'"):
+        ModelLibrary({"pixel": str(file)}, "pixel")
+    with pytest.raises(ModelRefused, match="at most 16"):
+        library.recipe({"model": "m", "adapters": [{"adapter": "pixel"}] * 17})
 
 
 def test_header_is_returned_without_metadata(tmp_path: Path) -> None:

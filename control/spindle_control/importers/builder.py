@@ -6,6 +6,7 @@ id_ = builder.node("k_sampler", "image.sample@1", {"seed": seed}, origin)
 builder.output("image", {"$from": f"{id_}.latents"}, origin)
 """
 
+import re
 from typing import Any
 
 from spindle_common.contracts import Mistake
@@ -15,6 +16,7 @@ from spindle_control.importers.names import slug, unique
 Path = tuple[str | int, ...]
 Json = dict[str, Any]
 SCHEMA = "spindle.workflow/v1"
+_ID = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 def ref(node: str, port: str) -> Json:
@@ -47,7 +49,7 @@ class Builder:
     def node(self, wanted: str, node_type: str, inputs: Json, origin: Path, **more: Any) -> str:
         """Add a node and return its id; inputs that are None are left out. `origins` may say where an input is from."""
         origins: dict[str, Path] = more.pop("origins", {})
-        id_ = unique(slug(wanted), self._nodes)
+        id_ = unique(wanted if _ID.fullmatch(wanted) else slug(wanted), self._nodes)
         given = {name: value for name, value in inputs.items() if value is not None}
         self._nodes[id_] = {"type": node_type, **more, "inputs": given}
         at = f"/nodes/{id_}"

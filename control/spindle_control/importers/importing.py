@@ -9,7 +9,7 @@ from spindle_control.importers import comfyui, langgraph
 from spindle_control.importers.builder import Builder, Path
 from spindle_control.importers.outcome import Findings, Imported, Json, Options, TooMuchFound
 
-Translate = Callable[[Json, Options, Findings, Path], Builder]
+Translate = Callable[[Json, Options, Findings, Path, Catalog | None], Builder]
 DIALECTS: Mapping[str, Translate] = {"comfyui": comfyui.translate, "langgraph": langgraph.translate}
 _WHAT = {"comfyui": "the ComfyUI workflow", "langgraph": "the langgraph.v1 graph"}
 _UI_KEYS = {"nodes", "links", "last_node_id"}
@@ -48,7 +48,7 @@ def import_document(
             findings.error((), "unknown-dialect", "this is no document of a dialect that is known", hint)
         elif _is_readable(found, document, findings):
             inner, path = _inner(found, document)
-            builder = DIALECTS[found](inner, options, findings, path)
+            builder = DIALECTS[found](inner, options, findings, path, catalog)
             workflow = None if findings.errors else _checked(builder, catalog, limits, findings)
             if workflow is not None:
                 return Imported(workflow, findings.notes, found)

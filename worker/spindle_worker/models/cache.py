@@ -3,8 +3,8 @@
     with cache.use({"model": "sd15", "digest": "sha256:…"}) as model:
         ...                     # pinned until here
 
-Callers are threads. A key is (name, digest); of several that want a model that is not there, one loads and the others
-wait for it. A caller for whom there is no room waits until a pinned model is let go.
+Callers are threads. A key is (name, digest, adapters); of several that want a model that is not there, one loads and
+the others wait for it. A caller for whom there is no room waits until a pinned model is let go.
 """
 
 import contextlib
@@ -13,18 +13,19 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from spindle_common.contracts import ModelInfo
 from spindle_common.problems import OutOfMemory
+from spindle_worker.models.adapters import AdapterFile, key_of
 from spindle_worker.models.device import configure_torch, memory_errors, release_memory, resolve_device, resolve_dtype
 from spindle_worker.models.errors import ModelChanged, ModelRefused
 from spindle_worker.models.library import Entry, ModelLibrary
-from spindle_worker.models.loading import LAYOUTS, LoadedModel, load
+from spindle_worker.models.loading import LAYOUTS, Adapters, LoadedModel, load
 
-Key = tuple[str, str]
+Key = tuple[str, str, str]
 Listener = Callable[["CacheEvent"], None]
 WAIT_SECONDS = 600.0
 _POLL_SECONDS = 0.2
@@ -76,6 +77,10 @@ class CacheOptions:
     room: Callable[[int], bool] | None = field(default=None, compare=False)
 
 
+def _key(recipe: Mapping[str, Any]) -> Key:
+    return recipe["model"], recipe["digest"], key_of(recipe["adapters"])
+
+
 class ModelCache:
     """Loaded models by name and digest; safe to use from several threads."""
 
@@ -101,9 +106,9 @@ class ModelCache:
 
         """
         full = self.library.recipe(recipe)
-        key = (full["model"], full["digest"])
+        key = _key(full)
         configure_torch(self.options.threads)
-        slot = self._acquire(key, check or (lambda: None))
+        slot = self._acquire(key, full, check or (lambda: None))
         try:
             with memory_errors():
                 if slot.model is None:
@@ -118,7 +123,7 @@ class ModelCache:
     def is_loaded(self, recipe: str | Mapping[str, Any] | None = None) -> bool:
         """Whether `use` would find the model in memory."""
         full = self.library.recipe(recipe)
-        slot = self._slots.get((full["model"], full["digest"]))
+        slot = self._slots.get(_key(full))
         return slot is not None and slot.model is not None
 
     def recipe(self, value: str | Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -128,7 +133,7 @@ class ModelCache:
     def infos(self) -> list[ModelInfo]:
         """Describe the usable models for the manifest, saying which are in memory."""
         with self._changed:
-            held = {key for key, slot in self._slots.items() if slot.model}
+            held = {key[:2] for key, slot in self._slots.items() if slot.model}
         return [info.model_copy(update={"loaded": (info.name, info.digest) in held}) for info in self.library.infos()]
 
     def clear(self) -> None:
@@ -141,7 +146,7 @@ class ModelCache:
         with self._changed:
             return sum(slot.size for slot in self._slots.values())
 
-    def _acquire(self, key: Key, check: Callable[[], None]) -> _Slot:
+    def _acquire(self, key: Key, recipe: Mapping[str, Any], check: Callable[[], None]) -> _Slot:
         """Pin the model's slot, loading it if this caller is the first to want it."""
         with self._changed:
             slot = self._slots.get(key)
@@ -156,7 +161,7 @@ class ModelCache:
                 slot.pins += 1
                 return self._join(slot, check)
             slot = self._reserve(key, self._estimate(entry), check)
-        return self._load(key, entry, slot)
+        return self._load(key, entry, recipe["adapters"], slot)
 
     def _join(self, slot: _Slot, check: Callable[[], None]) -> _Slot:
         """Wait for whoever loads it; called with the lock held and the slot pinned."""
@@ -174,11 +179,18 @@ class ModelCache:
         return slot
 
     def _entry(self, key: Key) -> Entry:
-        name, digest = key
+        name, digest, _ = key
         entry = self.library.entry(name)
         if entry.digest != digest:
             raise ModelChanged(f"The model {name} here is {entry.digest}, but the run was pinned to {digest}")
         return entry
+
+    def _adapter(self, laid: Mapping[str, Any]) -> AdapterFile:
+        file = self.library.adapter(laid["adapter"])
+        if file.digest != laid["digest"]:
+            pinned = laid["digest"]
+            raise ModelChanged(f"The adapter {file.name} here is {file.digest}, but the run was pinned to {pinned}")
+        return file
 
     def _estimate(self, entry: Entry) -> int:
         unet = LAYOUTS.get(entry.contents.pipeline, "pipeline") != "pipeline"
@@ -252,13 +264,14 @@ class ModelCache:
         release_memory()
         self._tell(CacheEvent("evicted", key[0]))
 
-    def _load(self, key: Key, entry: Entry, slot: _Slot) -> _Slot:
+    def _load(self, key: Key, entry: Entry, adapters: Sequence[Mapping[str, Any]], slot: _Slot) -> _Slot:
         """Load outside the lock; whoever joined learns the outcome."""
         if slot.model is not None:
             return slot
         started = time.monotonic()
         try:
-            model = load(entry, self.device, self.options.dtype)
+            files = [self._adapter(each) for each in adapters]
+            model = load(entry, self.device, self.options.dtype, Adapters(adapters, files))
         except BaseException as error:
             with self._changed:
                 self.counts.failures += 1

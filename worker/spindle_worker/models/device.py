@@ -19,6 +19,8 @@ _ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/nvhost-ctrl")
 _HARMLESS: tuple[tuple[str, type[Warning]], ...] = (
     # diffusers: folders from before it knew better, which it corrects itself
     ("The configuration file of this scheduler", FutureWarning),
+    # peft: several adapters over one model are what we want
+    ("Already found a `peft_config` attribute", UserWarning),
     # numpy 2 of torch's arrays, in several schedulers of diffusers
     ("__array__ implementation doesn't accept a copy keyword", DeprecationWarning),
     ("__array_wrap__ must accept context and return_scalar arguments", DeprecationWarning),

@@ -5,8 +5,9 @@
     library.recipe("sd15")   # {"model": "sd15", "digest": "sha256:…", "adapters": []}, the value that travels
 
 A source is a folder in the diffusers format or a hub id (`owner/name`, `owner/name@revision`), fetched when first
-looked at. `tiny` is always there: it ships with the worker. `spindle.json` beside `model_index.json` may recommend
-{"steps", "guidance", "width", "height"}.
+looked at; or a `*.safetensors` file, which is an adapter to be laid over models (`adapters`). `tiny` is always there:
+it ships with the worker. `spindle.json` beside `model_index.json` may recommend {"steps", "guidance", "width",
+"height"}.
 """
 
 import logging
@@ -21,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from spindle_common.contracts import ModelInfo
 from spindle_common.problems import SpindleError
+from spindle_worker.models.adapters import SUFFIX, AdapterFile, is_adapter, read_laid
 from spindle_worker.models.digests import FileHashes, Stamp, model_files, stamp
 from spindle_worker.models.errors import ModelRefused, ModelUnknown
 from spindle_worker.models.hub import HUB_ID, fetch
@@ -63,7 +65,7 @@ class ModelLibrary:
         sources: dict[str, str] = {TINY: str(TINY_FOLDER), **configured}
         if wrong := [name for name in sources if not _NAME.match(name)]:
             raise ValueError(f"{wrong[0]!r} is no model name: lower-case letters, digits and . _ - make one")
-        if default not in sources:
+        if default not in sources or is_adapter(sources[default]):
             raise ValueError(f"the default model {default!r} is not configured; there are {', '.join(sources)}")
         self.default = default
         self._sources = sources
@@ -79,8 +81,8 @@ class ModelLibrary:
 
     def entry(self, name: str) -> Entry:
         """Look at a model's files as they are now. Raises ModelUnknown, ModelRefused."""
-        if name not in self._sources:
-            raise ModelUnknown(f"No model is called {name[:64]!r}; there are {', '.join(self._sources)}")
+        if name not in self._sources or is_adapter(self._sources[name]):
+            raise ModelUnknown(f"No model is called {name[:64]!r}; there are {', '.join(self._named(adapters=False))}")
         with self._lock:
             folder = self._folder(name)
             files = model_files(folder)
@@ -94,7 +96,7 @@ class ModelLibrary:
     def infos(self) -> list[ModelInfo]:
         """Describe the usable models for the manifest; what is wrong with the others is logged."""
         found = []
-        for name in self._sources:
+        for name in self._named(adapters=False):
             try:
                 found.append(self._info(self.entry(name)))
             except (SpindleError, OSError) as error:
@@ -106,14 +108,35 @@ class ModelLibrary:
 
         Raises:
             ModelUnknown: no such model.
-            ModelRefused: its folder cannot be used, or adapters are asked for.
+            ModelRefused: its folder cannot be used, or its adapters cannot be read.
 
         """
         given: Mapping[str, Any] = {"model": value} if isinstance(value, str) else value or {}
-        if given.get("adapters"):
-            raise ModelRefused("This worker loads no adapters")
         name = str(given.get("model") or self.default)
-        return {"model": name, "digest": given.get("digest") or self.entry(name).digest, "adapters": []}
+        adapters = [
+            {
+                "adapter": each.adapter,
+                "weight": each.weight,
+                "text_weight": each.weight if each.text_weight is None else each.text_weight,
+                "digest": each.digest or self.adapter(each.adapter).digest,
+            }
+            for each in read_laid(given.get("adapters") or [])
+        ]
+        return {"model": name, "digest": given.get("digest") or self.entry(name).digest, "adapters": adapters}
+
+    def adapter(self, name: str) -> AdapterFile:
+        """Look at an adapter's file as it is now. Raises ModelUnknown, ModelRefused."""
+        if not is_adapter(self._sources.get(name, "")):
+            known = ", ".join(self._named(adapters=True)) or "none"
+            raise ModelUnknown(f"No adapter is called {name[:64]!r}; there are {known}")
+        path = Path(self._sources[name]).expanduser()
+        if not path.is_file():
+            raise ModelRefused(f"The file configured for the adapter {name} does not exist")
+        with self._lock:
+            return AdapterFile(name, path, self._hashes.model_digest({SUFFIX: path}))
+
+    def _named(self, *, adapters: bool) -> list[str]:
+        return [name for name, source in self._sources.items() if is_adapter(source) == adapters]
 
     def _folder(self, name: str) -> Path:
         source = self._sources[name]

@@ -5,9 +5,11 @@ conditioning) are UNets that run through `spindle_worker.diffusion.loop`; "pipel
 """
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from spindle_worker.models.adapters import AdapterFile, lay_over, read_laid
 from spindle_worker.models.device import ignore_harmless_warnings, memory_errors, resolve_dtype
 from spindle_worker.models.errors import ModelRefused
 from spindle_worker.models.library import Entry, Recommended
@@ -18,6 +20,7 @@ LAYOUTS: dict[str, Layout] = {
     "StableDiffusionImg2ImgPipeline": "sd",
     "LatentConsistencyModelPipeline": "sd",
     "StableDiffusionXLPipeline": "sdxl",
+    "StableDiffusionXLImg2ImgPipeline": "sdxl",  # the refiner
 }
 
 log = logging.getLogger(__name__)
@@ -35,12 +38,13 @@ class LoadedModel:
     dtype: Any
     size: int
     recommended: Recommended = field(default_factory=Recommended)
+    adapters: tuple[Mapping[str, Any], ...] = ()
     memo: dict[str, Any] = field(default_factory=dict)
 
     @property
     def recipe(self) -> dict[str, Any]:
         """The value that names this model in a workflow."""
-        return {"model": self.name, "digest": self.digest, "adapters": []}
+        return {"model": self.name, "digest": self.digest, "adapters": [dict(each) for each in self.adapters]}
 
     @property
     def scale(self) -> int:
@@ -48,7 +52,15 @@ class LoadedModel:
         return int(getattr(self.pipe, "vae_scale_factor", 8))
 
 
-def load(entry: Entry, device: str, dtype: str) -> LoadedModel:
+@dataclass(frozen=True)
+class Adapters:
+    """What is laid over a model: adapters as its recipe has them, with their files."""
+
+    laid: Sequence[Mapping[str, Any]] = ()
+    files: Sequence[AdapterFile] = ()
+
+
+def load(entry: Entry, device: str, dtype: str, adapters: Adapters = Adapters()) -> LoadedModel:
     """Load a model into `device`. Raises ModelRefused, OutOfMemory."""
     layout = LAYOUTS.get(entry.contents.pipeline, "pipeline")
     torch_dtype = resolve_dtype(dtype, device, unet=layout != "pipeline")
@@ -56,10 +68,13 @@ def load(entry: Entry, device: str, dtype: str) -> LoadedModel:
     with memory_errors():
         pipe = _pipeline(entry, torch_dtype)
         pipe.set_progress_bar_config(disable=True)
+        if adapters.files:
+            lay_over(pipe, adapters.files, read_laid(adapters.laid))
         pipe.to(device)
         _prepare(pipe, layout)
     size = sum(_bytes(part) for part in pipe.components.values())
-    return LoadedModel(entry.name, entry.digest, layout, pipe, device, torch_dtype, size, entry.recommended)
+    about = (entry.name, entry.digest, layout, pipe, device, torch_dtype, size, entry.recommended)
+    return LoadedModel(*about, adapters=tuple(adapters.laid))
 
 
 def _pipeline(entry: Entry, dtype: Any) -> Any:

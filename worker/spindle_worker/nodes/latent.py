@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from spindle_common.problems import BadInput
+from spindle_worker.diffusion import Conditioning as Encoded
 from spindle_worker.diffusion import LatentBatch, Request, Spacing
 from spindle_worker.models import LoadedModel
 from spindle_worker.node import Conditioning, Context, Field, Image, Inputs, Latents, ModelRef, Outputs, node
@@ -89,11 +90,11 @@ _PARTS = ("strength", "spacing", "first_step", "last_step", "add_noise", "leftov
 
 def _request(inputs: SampleInputs, model: LoadedModel, ctx: Context) -> Request:
     words, more = encoded(inputs.conditioning), {name: getattr(inputs, name) for name in _PARTS}
-    _same_model(model, words.recipe, "conditioning")
+    _encoded_for(model, words, "conditioning")
     size: tuple[int | None, int | None] = (inputs.width, inputs.height)
     if inputs.negative is not None:
         more["negative"] = encoded(inputs.negative)
-        _same_model(model, more["negative"].recipe, "negative conditioning")
+        _encoded_for(model, more["negative"], "negative conditioning")
     if inputs.latents is not None:
         start = latents_in(inputs.latents)
         _understood(model, start)
@@ -165,6 +166,17 @@ def latents_in(value: Any) -> LatentBatch:
     if not isinstance(value, LatentBatch):
         raise BadInput(f"What came is no LatentBatch but {type(value).__name__}")
     return value
+
+
+def _encoded_for(model: LoadedModel, words: Encoded, what: str) -> None:
+    """Refuse prompts of another model, unless its text encoders give what this one takes."""
+    if model.layout == "pipeline":
+        fits = words.positive is None
+    else:
+        wide = words.positive is not None and words.positive.shape[-1] == model.pipe.unet.config.cross_attention_dim
+        fits = wide and (words.pooled is not None) == (model.layout == "sdxl")
+    if not fits:
+        _same_model(model, words.recipe, what)
 
 
 def _understood(model: LoadedModel, latents: LatentBatch) -> None:

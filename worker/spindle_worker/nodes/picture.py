@@ -34,6 +34,7 @@ class ResizeInputs(Inputs):
     width: int | None = Field(None, ge=1, le=MAX_SIDE, description="Pixels; alone, the height follows.")
     height: int | None = Field(None, ge=1, le=MAX_SIDE, description="Pixels; alone, the width follows.")
     method: Literal["nearest", "box", "bilinear", "bicubic", "lanczos"] = Field("lanczos", description="The filter.")
+    fit: Literal["stretch", "cover"] = Field("stretch", description="`cover` keeps the shape and cuts off the rest.")
 
 
 @node("image.resize@1", queue="cpu", title="Resize a picture", timeout="2m")
@@ -43,7 +44,15 @@ def resize(inputs: ResizeInputs, ctx: Context) -> ImageOutputs:
     size = _new_size(picture.size, inputs)
     check_pixels(*size)
     ctx.check_cancelled()
-    return ImageOutputs(image=write_picture(ctx, picture.resize(size, METHODS[inputs.method])))
+    box = _covered(picture.size, size) if inputs.fit == "cover" else None
+    return ImageOutputs(image=write_picture(ctx, picture.resize(size, METHODS[inputs.method], box=box)))
+
+
+def _covered(old: tuple[int, int], new: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The middle of a picture that has the new shape, in whole pixels."""
+    width, height = min(old[0], round(old[1] * new[0] / new[1])), min(old[1], round(old[0] * new[1] / new[0]))
+    left, top = (old[0] - max(1, width)) // 2, (old[1] - max(1, height)) // 2
+    return left, top, left + max(1, width), top + max(1, height)
 
 
 def _new_size(size: tuple[int, int], inputs: ResizeInputs) -> tuple[int, int]:

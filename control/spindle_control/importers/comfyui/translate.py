@@ -6,6 +6,7 @@ What cannot be translated stands as `Broken`; a node that reads it is still chec
 from contextlib import suppress
 from typing import Any
 
+from spindle_control.compiler import Catalog
 from spindle_control.importers.builder import Builder, Path
 from spindle_control.importers.comfyui import loaders, pictures, prompts, sampling
 from spindle_control.importers.comfyui.call import Call, Handler, Refused, Work, fitting
@@ -66,8 +67,11 @@ HANDLERS: dict[str, Handler] = {
 }
 
 
-def translate(document: Json, options: Options, findings: Findings, path: Path = ()) -> Builder:
+def translate(
+    document: Json, options: Options, findings: Findings, path: Path = (), catalog: Catalog | None = None
+) -> Builder:
     """Translate a document; what is in the way goes to `findings`. `path` leads to it inside another."""
+    del catalog  # what classes become does not depend on who is there
     graph = read(document, findings, path)
     work = Work(graph, Builder("comfyui"), findings, options, Recipes())
     for node in graph.nodes.values():
