@@ -6,7 +6,7 @@ from typing import Any
 
 from spindle_common.durations import parse_duration
 from spindle_control.compiler.checked import MISSING, CheckedFlow, InputPort, Level
-from spindle_control.compiler.flow_types import FLOWS, added, value_port
+from spindle_control.compiler.flow_types import FLOWS, INDEX, added, value_port
 from spindle_control.compiler.inputs import check_value, read_spec
 from spindle_control.compiler.limits import Limits
 from spindle_control.compiler.ports import PortCheck, is_larger
@@ -16,6 +16,10 @@ from spindle_control.compiler.report import below, shown
 from spindle_control.compiler.scope import Scope, Shape
 from spindle_control.compiler.types import describe
 
+_HINTS = dict.fromkeys(("retry", "timeout", "queue", "cache"), "put it on the nodes of the body") | {
+    "inputs": "what the body is given stands in `with`",
+    "with": "what it is given stands in `inputs`",
+}
 _GIVEN = {"flow.map@1": ("item", "index"), "flow.loop@1": ("index",)}
 
 
@@ -57,10 +61,10 @@ class FlowCheck(Reader):
     def _check_keys(self) -> None:
         flow = FLOWS[self._type]
         for key in sorted(self._node.keys() - flow.keys):
-            hint = "put it on the nodes of the body" if key in ("retry", "timeout", "queue", "cache") else None
+            hint = _HINTS.get(key) if "body" in flow.required or key == "with" else None
             self._report.add(below(self._at, key), "unknown-key", f"`{self._type}` has no `{key}`", hint)
         for key in flow.required:
-            if key not in self._node:
+            if key not in self._node and not self._report.tells_of(f"{self._at}/{key}"):
                 self._report.add(self._at, "missing-key", f"`{self._type}` wants `{key}`", f"add `{key}`")
 
     # What it is given ----------------------------------------------------------------------------------------------
@@ -74,7 +78,8 @@ class FlowCheck(Reader):
             return
         found = find(value, pointer, self._report)
         if found.secret:
-            self._report.add(pointer, "secret-shown", "a secret goes only into a node's input", "name it in the body")
+            hint = "leave it out" if key == "show" else "name it inside, at the node that uses it"
+            self._report.add(pointer, "secret-shown", "a secret goes only into a node's input", hint)
             return
         shapes = {} if found.pure else self._resolve(found)
         check = PortCheck(self._scope, (self._id, name), value_port(name, schema), shapes)
@@ -89,15 +94,24 @@ class FlowCheck(Reader):
         self._values[key] = given
         for name, value in given.items():
             port = self._body.inputs.get(name) if self._body else None
-            if (self._body and port is None) or name in but:
-                hint = self._report.meant(
-                    name, self._body.inputs.keys() if self._body else (), "declare it in `inputs`"
-                )
-                detail = (
-                    f"the body has no input `{shown(name)[1:-1]}`" if name not in but else f"`{name}` is given anyway"
-                )
-                self._report.add(below(f"{self._at}/{key}", name), "unknown-input", detail, hint)
+            pointer = below(f"{self._at}/{key}", name)
+            if name in but:
+                self._report.add(pointer, "unknown-input", f"`{name}` is given anyway", "leave it out")
+            elif self._body and port is None:
+                hint = self._report.meant(name, self._body.inputs.keys() - {*but}, "declare it in its `inputs`")
+                detail = f"{self._inside} has no input `{shown(name)[1:-1]}`"
+                self._report.add(pointer, "unknown-input", detail, hint)
             self._value(key, name, value, port.schema if port else {})
+
+    @property
+    def _inside(self) -> str:
+        return "the body" if "body" in self._node else f"`{shown(self._node.get('workflow_ref', ''))[1:-1]}`"
+
+    def _check_index(self) -> None:
+        """An `index` that the body declares takes whole numbers."""
+        port = self._body.inputs.get("index") if self._body else None
+        if port is not None and (reason := self._scope.clash(INDEX, port.schema)):
+            self._report.add(f"{self._at}/body/inputs/index", "type-mismatch", f"`index` is a whole number: {reason}")
 
     def _check_given(self, *keys: str) -> None:
         """Note the inputs of the body that it needs and nothing gives."""
@@ -121,6 +135,7 @@ class FlowCheck(Reader):
             self._value("over", "over", self._node["over"], schema)
         self._give("with", but=_GIVEN[self._type])
         self._check_given("with")
+        self._check_index()
         self._settings["concurrency"] = self._node.get("concurrency", 16)
         self._settings["on_item_error"] = self._node.get("on_item_error", "fail")
 
@@ -131,6 +146,7 @@ class FlowCheck(Reader):
         for name in self._node.get("with", {}).keys() & self._node.get("carry", {}).keys():
             self._report.add(below(f"{self._at}/with", name), "unknown-input", f"`{name}` is carried", "give it once")
         self._check_given("with", "carry")
+        self._check_index()
         self._settings["max_iterations"] = self._node.get("max_iterations", 1)
         if self._body is not None:
             self._check_carried(self._body)

@@ -85,7 +85,7 @@ class NodeCheck(Reader):
             self._report.add(f"{self._at}/type", "unknown-type", f"there is no node type `{shown(name)[1:-1]}`", hint)
 
     def _check_keys(self) -> None:
-        for key in sorted(FLOW_KEYS & self._node.keys()):
+        for key in sorted(FLOW_KEYS & self._node.keys()) if self._type else ():
             detail = f"only `flow.*` nodes have `{key}`"
             self._report.add(below(self._at, key), "unknown-key", detail, "what a node is given stands in its `inputs`")
 

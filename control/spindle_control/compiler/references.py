@@ -103,7 +103,8 @@ def _read_marker(value: dict[str, Any], marked: list[str], pointer: str, report:
 def _read_from(text: Any, pointer: str, report: Report, found: Found) -> None:
     reference = read_reference(text, pointer)
     if reference is None:
-        hint = 'write "node.port", or "inputs.name"'
+        given = text in ("item", "index")
+        hint = f'write "inputs.{text}"' if given else 'write "node.port", or "inputs.name"'
         report.add(pointer, "bad-reference", f"{shown(text)} is no reference", hint)
     else:
         found.references.append(reference)

@@ -49,6 +49,10 @@ class Report:
             extra = {} if hint is None else {"hint": shorten(hint)}
             self._found[key] = Mistake(pointer=pointer, code=code, detail=shorten(detail), severity=severity, **extra)
 
+    def tells_of(self, pointer: str) -> bool:
+        """Whether something at a place, or below it, was found wrong."""
+        return any(found.pointer == pointer or found.pointer.startswith(f"{pointer}/") for found in self.errors)
+
     def warn(self, pointer: str, code: str, detail: str, hint: str | None = None) -> None:
         """Note what does not keep the workflow from being taken."""
         self.add(pointer, code, detail, hint, "warning")

@@ -1,6 +1,6 @@
 """What a reference may see: the nodes of its level by id, with their types, and the inputs of the run or the body."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from copy import copy
 from functools import cached_property
 from typing import Any
@@ -108,12 +108,19 @@ class Scope:
         if id_ in self.inputs:
             hint: str | None = f"did you mean `inputs.{id_}`?"
         else:
-            hint = self.report.meant(id_, self.types.keys(), "there is no node of a similar name")
+            hint = self._meant(id_, self.types.keys(), "there is no node of a similar name")
         self.report.add(pointer, "unknown-node", f"there is no node `{id_}`", hint)
+
+    def _meant(self, name: str, known: Collection[str], otherwise: str) -> str | None:
+        """Return a hint; what is missing in a body often stands outside of it."""
+        if not self.base:
+            return self.report.meant(name, known, otherwise)
+        near = self.report.nearest(name, known)
+        return f"did you mean `{near}`?" if near else "a body sees its own nodes and inputs; give it more by `with`"
 
     def _input(self, reference: Reference) -> Shape | None:
         if reference.name not in self.inputs:
-            hint = self.report.meant(reference.name, self.inputs.keys(), "declare it in `inputs` of the workflow")
+            hint = self._meant(reference.name, self.inputs.keys(), "declare it in `inputs` of the workflow")
             self.report.add(reference.pointer, "unknown-input", f"there is no input `{reference.name}`", hint)
             return None
         port = self.inputs[reference.name]

@@ -287,6 +287,8 @@ def _note(error: jsonschema_rs.ValidationError, value: Any, pointer: str, report
         code, hint = "bad-duration", _DURATION_HINT
     elif field == "type" and error.kind.name == "pattern":
         code, hint = "unknown-type", 'a type is written "family.verb@1"'
+    elif field == "workflow_ref" and error.kind.name == "pattern":
+        hint = 'write the name of a stored workflow, and perhaps its version: "poster@3"'
     elif field in ("when", "until"):
         code = "bad-expression"
     elif error.kind.name == "additionalProperties":
