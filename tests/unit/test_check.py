@@ -107,7 +107,7 @@ PICTURE = {"type": "image.generate@1", "inputs": {"prompt": "x"}}
 SOUND = {"type": "tts.say@1", "inputs": {"text": "x"}}
 MEANING_MISTAKES = [
     ({"a": {"type": "image.generat@1"}}, "/nodes/a/type", "unknown-type", "image.generate@1"),
-    ({"a": {"type": "magic.wand@1"}}, "/nodes/a/type", "unknown-type", "spindle nodes"),
+    ({"a": {"type": "wholly.unheard_of@1"}}, "/nodes/a/type", "unknown-type", "spindle nodes"),
     ({"a": {"type": "image.resize@7"}}, "/nodes/a/type", "unknown-version", "image.resize@1"),
     ({"a": resize(), "p": PICTURE}, "/nodes/a/inputs", "missing-input", "image"),
     ({"a": resize(imag=1, image=ref("p.image")), "p": PICTURE}, "/nodes/a/inputs/imag", "unknown-port", "`image`"),
