@@ -16,10 +16,11 @@ from typing import Any
 from spindle_control.compiler.catalog import CompiledPort
 from spindle_control.compiler.marks import Mark, Marks
 from spindle_control.compiler.references import NothingThere, Reference, follow
-from spindle_control.compiler.shapes import MAX_DEPTH, MAX_PARTS, Budget, Shape, schema_of, size_of, union, widened
+from spindle_control.compiler.shapes import MAX_DEPTH, MAX_PARTS, Budget, Shape, schema_of, union, widened
 from spindle_control.compiler.types import types_of
 
 _MAX_BRANCHES = 8
+_WORK = 30_000
 _ANNOTATIONS = {"title", "description", "default"}
 _Key = tuple[str, CompiledPort]
 
@@ -31,8 +32,8 @@ class Following:
         self._nodes, self._look = nodes, look
         self._known: dict[_Key, Any] = {}
         self._wanted: dict[_Key, None] | None = None
-        self._budget = Budget(20_000)
-        self._sizes: dict[int, tuple[Any, tuple[int, int]]] = {}
+        self._budget = Budget(_WORK)
+        self._wide: dict[tuple[int, CompiledPort], tuple[Any, CompiledPort]] = {}
 
     def output(self, id_: str, port: CompiledPort) -> Any:
         """Return the type of a node's output."""
@@ -40,7 +41,14 @@ class Following:
 
     def input(self, id_: str, port: CompiledPort) -> CompiledPort:
         """Return a node's input with the type that it has there; it takes more than the very values it follows."""
-        return port.typed(widened(self._schema((id_, port)))) if port.follows else port
+        if not port.follows:
+            return port
+        schema = self._schema((id_, port))
+        found = (id(schema), port)
+        if found not in self._wide:
+            cheap = self._budget.spend(self._budget.size(schema)[0])
+            self._wide[found] = (schema, port.typed(widened(schema, budget=self._budget) if cheap else {}))
+        return self._wide[found][1]
 
     def _schema(self, key: _Key) -> Any:
         if key in self._known:
@@ -85,7 +93,7 @@ class Following:
             found = self._type_of(id_, marks.path)
             if self._wanted:
                 return {}  # what is built now is not kept
-            parts, depth = self._size(found)
+            parts, depth = self._budget.size(found)
             return found if parts < MAX_PARTS and depth < MAX_DEPTH else {}
         built: Any = [*schema] if isinstance(schema, list) else dict(schema)
         for key, inner in marks.items():
@@ -93,17 +101,8 @@ class Following:
         if self._wanted:
             return {}
         if isinstance(built, dict) and built.keys() - _ANNOTATIONS == {"anyOf"}:
-            return union(built["anyOf"])
-        sizes = [self._size(built[key]) for key in marks]
-        size = (1 + sum(parts for parts, _ in sizes), 1 + max(depth for _, depth in sizes))
-        self._sizes[id(built)] = (built, size)
+            return union(built["anyOf"], self._budget)
         return built
-
-    def _size(self, schema: Any) -> tuple[int, int]:
-        """Measure each schema once. It is kept, so that no other object gets its identity."""
-        if id(schema) not in self._sizes:
-            self._sizes[id(schema)] = (schema, size_of(schema))
-        return self._sizes[id(schema)][1]
 
     def _type_of(self, id_: str, path: Sequence[str]) -> Any:
         name, *steps = path
@@ -111,59 +110,57 @@ class Following:
         if name not in given:
             return {}
         shape = schema_of(given[name], self._look, budget=self._budget)
-        return {} if shape.handle else _walk(shape.schema, steps)
+        return {} if shape.handle else self._walk(shape.schema, steps)
 
+    def _walk(self, schema: Any, steps: Sequence[str]) -> Any:
+        for at, step in enumerate(steps):
+            if step == "{}":
+                return self._each(schema, steps[at + 1 :])
+            part = self._part(schema, step)
+            schema = {} if part is None else part
+        return schema
 
-def _walk(schema: Any, steps: Sequence[str]) -> Any:
-    for at, step in enumerate(steps):
-        if step == "{}":
-            return _each(schema, steps[at + 1 :])
-        part = _part(schema, step)
-        schema = {} if part is None else part
-    return schema
-
-
-def _part(schema: Any, step: str) -> Any:
-    """Return the type of a part; None if there is no such part, `{}` if it is not known."""
-    if not isinstance(schema, dict) or "allOf" in schema or "$ref" in schema:
-        return {}
-    branches = schema.get("anyOf") or schema.get("oneOf")
-    if branches:
-        if len(branches) > _MAX_BRANCHES:
+    def _part(self, schema: Any, step: str) -> Any:
+        """Return the type of a part; None if there is no such part, `{}` if it is not known."""
+        if not isinstance(schema, dict) or "allOf" in schema or "$ref" in schema:
             return {}
-        parts = [part for part in (_part(branch, step) for branch in branches) if part is not None]
-        return union(parts) if parts else None
-    if step == "*":
-        return _item(schema)
-    try:
-        return follow(schema, (step,))
-    except NothingThere:
-        return None
+        branches = schema.get("anyOf") or schema.get("oneOf")
+        if branches:
+            if len(branches) > _MAX_BRANCHES:
+                return {}
+            parts = [part for part in (self._part(branch, step) for branch in branches) if part is not None]
+            return union(parts, self._budget) if parts else None
+        if step == "*":
+            return self._item(schema)
+        try:
+            return follow(schema, (step,))
+        except NothingThere:
+            return None
 
+    def _item(self, schema: dict[str, Any]) -> Any:
+        kinds = types_of(schema) & {"array", "object"}
+        if not kinds or "artifact" in schema or schema.get("maxItems") == 0:
+            return None
+        if kinds == {"array"}:
+            parts, rest = schema.get("prefixItems", ()), schema.get("items", {})
+        elif kinds == {"object"} and "patternProperties" not in schema:
+            parts, rest = schema.get("properties", {}).values(), schema.get("additionalProperties", {})
+        else:
+            return {}
+        if not parts:
+            return None if rest is False else rest
+        return union([*parts] if rest is False else [*parts, rest], self._budget)
 
-def _item(schema: dict[str, Any]) -> Any:
-    kinds = types_of(schema) & {"array", "object"}
-    if not kinds or "artifact" in schema or schema.get("maxItems") == 0:
-        return None
-    if kinds == {"array"}:
-        parts, rest = schema.get("prefixItems", ()), schema.get("items", {})
-    elif kinds == {"object"} and "patternProperties" not in schema:
-        parts, rest = schema.get("properties", {}).values(), schema.get("additionalProperties", {})
-    else:
-        return {}
-    return union([*parts] if rest is False else [*parts, rest]) if parts else None if rest is False else rest
-
-
-def _each(schema: Any, steps: Sequence[str]) -> dict[str, Any]:
-    """Return an object type with the same keys, the type of each followed further."""
-    if not isinstance(schema, dict) or types_of(schema) & {"array", "object"} != {"object"} or "artifact" in schema:
-        return {"type": "object"}
-    built = {
-        "type": "object",
-        "properties": {name: _walk(part, steps) for name, part in schema.get("properties", {}).items()},
-        "required": schema.get("required", []),
-    }
-    rest = schema.get("additionalProperties", {})
-    if "patternProperties" in schema or rest is True or rest == {}:
-        return built
-    return {**built, "additionalProperties": rest and _walk(rest, steps)}
+    def _each(self, schema: Any, steps: Sequence[str]) -> dict[str, Any]:
+        """Return an object type with the same keys, the type of each followed further."""
+        if not isinstance(schema, dict) or types_of(schema) & {"array", "object"} != {"object"} or "artifact" in schema:
+            return {"type": "object"}
+        built = {
+            "type": "object",
+            "properties": {name: self._walk(part, steps) for name, part in schema.get("properties", {}).items()},
+            "required": schema.get("required", []),
+        }
+        rest = schema.get("additionalProperties", {})
+        if "patternProperties" in schema or rest is True or rest == {}:
+            return built
+        return {**built, "additionalProperties": rest and self._walk(rest, steps)}

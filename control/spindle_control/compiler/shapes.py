@@ -22,7 +22,9 @@ MAX_PARTS = 256
 """Schemas in the type of a value that is put together; a reference alone may give a larger one."""
 MAX_DEPTH = 12
 MAX_BRANCHES = 8
+_TOO_LARGE = (MAX_PARTS + 1, MAX_DEPTH + 1)
 _MAX_VALUES = 16
+_REFERENCE_COST = 2
 _MAX_TEXT = 200
 _NAMES = re.compile(r"\s*[A-Za-z_]\w*(\.[A-Za-z_]\w*)+\s*", re.ASCII)
 
@@ -39,11 +41,42 @@ class Shape:
         return f"a handle ({self.handle})" if self.handle else describe(self.schema)
 
 
-@dataclass
 class Budget:
-    """How many values may yet be looked at, about 4 µs each; one may serve several calls."""
+    """How many values, and schemas in types, may yet be looked at, about 3 µs each; one may serve several calls.
 
-    values: int = 1000
+    A type is measured and written out once. It is kept, so that no other object gets its identity.
+    """
+
+    def __init__(self, left: int = 2000) -> None:
+        self._left = left
+        self._sizes: dict[int, tuple[Any, tuple[int, int]]] = {}
+        self._texts: dict[int, tuple[Any, str]] = {}
+
+    @property
+    def left(self) -> int:
+        """What has not been spent."""
+        return self._left
+
+    def spend(self, count: int = 1) -> bool:
+        """Whether there was as much left."""
+        self._left -= count
+        return self._left >= 0
+
+    def size(self, schema: Any) -> tuple[int, int]:
+        """Return how many schemas it holds, and how deep; more than the bounds once the budget is spent."""
+        if id(schema) not in self._sizes:
+            size = size_of(schema) if self._left > 0 else _TOO_LARGE
+            self.spend(size[0])
+            self._sizes[id(schema)] = (schema, size)
+        return self._sizes[id(schema)][1]
+
+    def text(self, schema: Any) -> str | None:
+        """Return it as JSON, which is the same for the same type; None if that would cost too much."""
+        if id(schema) not in self._texts:
+            if not self.spend(self.size(schema)[0]):
+                return None
+            self._texts[id(schema)] = (schema, json.dumps(schema, sort_keys=True))
+        return self._texts[id(schema)][1]
 
 
 ShapeAt = Callable[[Reference], Shape | None]
@@ -79,8 +112,7 @@ class _Reading:
         return Shape("a literal", _constant(value))
 
     def _may_read(self, depth: int) -> bool:
-        self._budget.values -= 1
-        return depth <= MAX_DEPTH and self._budget.values >= 0
+        return self._budget.spend() and depth <= MAX_DEPTH
 
     def _marked(self, marker: str, inner: Any, pointer: str, depth: int) -> Shape:
         if marker == "$from":
@@ -99,7 +131,9 @@ class _Reading:
         return self._with(marker, {"type": "array", "items": self._any_of(shapes), "maxItems": len(shapes)}, shapes)
 
     def _reference(self, reference: Reference | None) -> Shape:
-        shape = None if reference is None else self._shape_at(reference)
+        if reference is None or not self._budget.spend(_REFERENCE_COST):
+            return Shape("a value")
+        shape = self._shape_at(reference)
         return Shape("a value") if shape is None else shape
 
     def _expression(self, text: Any, pointer: str) -> Shape:
@@ -116,8 +150,8 @@ class _Reading:
 
     def _list(self, items: list[Any], pointer: str, depth: int) -> Shape:
         if _are_plain(items):
-            return Shape("a list", _plain_list(items))
-        if len(items) > self._budget.values:
+            return Shape("a list", _plain_list(items, self._budget))
+        if len(items) > self._budget.left:
             return Shape("a list", _list_of({}, len(items)))
         shapes = [self.shape(item, f"{pointer}/{at}", depth + 1) for at, item in enumerate(items)]
         return self._with("a list", _list_of(self._any_of(shapes), len(items)), shapes)
@@ -132,10 +166,10 @@ class _Reading:
             return {}
         if isinstance(value, list):
             if _are_plain(value):
-                return _plain_list(value)
-            if len(value) > self._budget.values:
+                return _plain_list(value, self._budget)
+            if len(value) > self._budget.left:
                 return _list_of({}, len(value))
-            return _list_of(union([self._literal(item, depth + 1) for item in value]), len(value))
+            return _list_of(union([self._literal(item, depth + 1) for item in value], self._budget), len(value))
         if isinstance(value, dict):
             return _object_of({name: self._literal(item, depth + 1) for name, item in value.items()})
         return _constant(value)
@@ -149,28 +183,33 @@ class _Reading:
     def _any_of(self, shapes: Sequence[Shape]) -> Any:
         # Most lists hold what one port gives over and over: each schema is looked at once.
         distinct = {id(shape.schema): shape.schema for shape in shapes}
-        return union([self._bounded(schema) for schema in distinct.values()])
+        return union([self._bounded(schema) for schema in distinct.values()], self._budget)
 
     def _bounded(self, schema: Any) -> Any:
         """Take a schema into another one, unless there is too much of it."""
         if _is_constant(schema):
             return schema
-        count, depth = size_of(schema)
+        count, depth = self._budget.size(schema)
         if count > self._left or depth > MAX_DEPTH:
             return {}
         self._left -= count
         return schema
 
 
-def union(schemas: Sequence[Any]) -> Any:
+def union(schemas: Sequence[Any], budget: Budget) -> Any:
     """Return the type of what is any of these; constants are put together."""
+    if len(schemas) == 1:
+        return schemas[0] if isinstance(schemas[0], dict) else {}
     constants = [schema for schema in schemas if _is_constant(schema)]
     branches: dict[str, Any] = {}
     for schema in [_one_of(constants), *schemas] if constants else schemas:
         if not isinstance(schema, dict) or not schema:
             return {}
         if len(constants) < 2 or not _is_constant(schema):
-            branches.setdefault(json.dumps(schema, sort_keys=True), schema)
+            text = budget.text(schema)
+            if text is None:
+                return {}
+            branches.setdefault(text, schema)
         if len(branches) > MAX_BRANCHES:
             return {}
     found = list(branches.values())
@@ -200,11 +239,11 @@ def _are_plain(items: list[Any]) -> bool:
     return not {type(item) for item in items} & {dict, list}
 
 
-def _plain_list(items: list[Any]) -> dict[str, Any]:
+def _plain_list(items: list[Any], budget: Budget) -> dict[str, Any]:
     """Return the type of a list of plain values, each of them looked at once however often it stands there."""
     distinct = {(type(item), item): item for item in items}
     if len(distinct) <= _MAX_VALUES:
-        return _list_of(union([_constant(item) for item in distinct.values()]), len(items))
+        return _list_of(union([_constant(item) for item in distinct.values()], budget), len(items))
     return _list_of({"type": sorted({type_name(item) for item in items})}, len(items))
 
 
@@ -233,13 +272,14 @@ def size_of(schema: Any) -> tuple[int, int]:
     return count, deepest
 
 
-def widened(schema: Any, depth: int = 0) -> Any:
+def widened(schema: Any, depth: int = 0, budget: Budget | None = None) -> Any:
     """Return the type of what is like this: any text for a constant one, any image for a PNG, lists of any length."""
     if not isinstance(schema, dict) or depth > MAX_DEPTH or "allOf" in schema or "$ref" in schema:
         return {}
+    budget = budget or Budget()
     branches = schema.get("anyOf") or schema.get("oneOf")
     if branches:
-        return union([widened(branch, depth + 1) for branch in branches])
+        return union([widened(branch, depth + 1, budget) for branch in branches], budget)
     if "artifact" in schema:
         return {"artifact": schema["artifact"].partition("/")[0] + "/*"}
     kinds = sorted(_kinds(schema))
@@ -247,9 +287,9 @@ def widened(schema: Any, depth: int = 0) -> Any:
         return {}
     wide: dict[str, Any] = {"type": kinds[0] if len(kinds) == 1 else kinds}
     if "items" in schema and "prefixItems" not in schema:
-        wide["items"] = widened(schema["items"], depth + 1)
+        wide["items"] = widened(schema["items"], depth + 1, budget)
     if "properties" in schema:
-        wide["properties"] = {name: widened(part, depth + 1) for name, part in schema["properties"].items()}
+        wide["properties"] = {name: widened(part, depth + 1, budget) for name, part in schema["properties"].items()}
     return wide
 
 
