@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-_AGAIN_SECONDS = 0.2
+_AGAIN_SECONDS = 1.0  # not sooner: a cancellation amid redis-py's own tidying would leave a connection open
 
 
 async def stop(tasks: "Iterable[asyncio.Future[Any]]") -> None:

@@ -31,8 +31,8 @@ async def test_workers_of_the_version_before_may_take_part(client: Any, mixed: i
     await Crowd(client, mixed, old=old).run(STORM)
 
 
-LIKELY = (23, 0, 6, 5, 11, 1)
-"""Seeds that have caught something, tried first to save time."""
+LIKELY = (1, 11, 6, 0, 23, 5)
+"""Seeds that have caught something, tried first to save time; the quick ones first."""
 # name: the text that is exchanged, by what
 MUTANTS = {
     "fence": ("  if t[2] ~= attempt or t[3] ~= nonce then return nil, refuse() end\n", ""),
@@ -53,6 +53,13 @@ MUTANTS = {
     "slots stay": ("    call('HINCRBY', P .. 'slots', queue, -count)\n", ""),
     "no lapse": ("then interrupted(task, key, 'crash', ARGV[3]) end", "then return {0, 0, 0} end"),
     "held for ever": ("HGET', task, 'state') == 'held' then", "HGET', task, 'state') == 'never' then"),
+    "a waiter is forgotten": (
+        "  for _, waiter in ipairs(waiters) do rouse(waiter) end\n",
+        "  for _, waiter in ipairs(waiters) do unwait(waiter, P .. 'task:' .. waiter) end\n",
+    ),
+    "two fly": ("    elseif leader and leader ~= task then\n", "    elseif false then\n"),
+    "a leader leaves nothing behind": ("  for _, name in ipairs(names) do release(name, task) end\n", ""),
+    "a cancelled one waits on": ("  unwait(task, key)\n  call('DEL', key)\n", "  call('DEL', key)\n"),
     "dispatched again": ("if call('HSETNX', key, 'run', run) == 1 then", "if call('HSET', key, 'run', run) >= 0 then"),
 }
 

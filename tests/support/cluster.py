@@ -16,7 +16,7 @@ from spindle_control.embedded_redis import free_port
 from support.light import environment
 from support.redis_server import RedisServer
 
-PATIENCE = 120.0
+PATIENCE = 240.0
 QUICK = {
     "SPINDLE_TEST_NODES": "1",
     "SPINDLE_LEASE_SECONDS": "3",
