@@ -2,7 +2,7 @@
 
 | key | type | holds |
 |---|---|---|
-| run:{run} | hash | status, owner, epoch, tenant, priority, workflow, inputs |
+| run:{run} | hash | status, owner, epoch, tenant, priority, workflow, inputs, seeds |
 | ledger:{run} | hash | node path -> outcome; the only record of results while a run is in flight |
 | events:{run} | stream | durable events; their ids are the cursor everywhere |
 | ticks:{run} | hash | node path -> last progress |

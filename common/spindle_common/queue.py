@@ -32,7 +32,7 @@ _BLOCKED_TIMEOUT = 10.0
 
 
 Fields = Mapping[str, str | int | float]
-"""What a run's hash holds: tenant, weight, priority, workflow, inputs, plan, traceparent."""
+"""What a run's hash holds: tenant, weight, priority, workflow, inputs, plan, traceparent, seeds."""
 Problem = Mapping[str, Any]
 
 
@@ -183,7 +183,7 @@ def outcome_json(outcome: Mapping[str, Any]) -> str:
 
 def _run_args(fields: "Fields") -> list[str | int | float]:
     names = ("tenant", "weight", "priority", "workflow", "inputs", "plan", "traceparent")
-    return [fields[name] for name in names]
+    return [*(fields[name] for name in names), fields.get("seeds", "")]
 
 
 class Queue:

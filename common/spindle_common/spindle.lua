@@ -256,16 +256,16 @@ end
 local function write_run(status)
   call('HSET', P .. 'run:' .. ARGV[2], 'status', status, 'owner', ARGV[3], 'epoch', ARGV[4], 'tenant', ARGV[5],
     'weight', ARGV[6], 'priority', ARGV[7], 'workflow', ARGV[8], 'inputs', ARGV[9], 'plan', ARGV[10],
-    'traceparent', ARGV[11], 'created_at', now())
+    'traceparent', ARGV[11], 'seeds', ARGV[12], 'created_at', now())
 end
 
--- run, owner, epoch, tenant, weight, priority, workflow, inputs, plan, traceparent, status, then path, outcome, event
+-- run, owner, epoch, tenant, weight, priority, workflow, inputs, plan, traceparent, seeds, status, then path, outcome, event
 -- data for each node whose result another run had -> 'opened' | 'exists' | 'deleting'
 function ops.open()
-  local run, status = ARGV[2], ARGV[12]
+  local run, status = ARGV[2], ARGV[13]
   if call('EXISTS', P .. 'run:' .. run) == 1 then return 'exists' end
   if not (pardon(ARGV[8]) and pardon(ARGV[9])) then return 'deleting' end
-  for i = 13, #ARGV, 3 do
+  for i = 14, #ARGV, 3 do
     if not pardon(ARGV[i + 1]) then return 'deleting' end
   end
   write_run(status)
@@ -275,11 +275,11 @@ function ops.open()
   else
     emit(run, 'run.started', '', 0, '{}')
   end
-  for i = 13, #ARGV, 3 do end_node(run, ARGV[i], 0, ARGV[i + 1], ARGV[i + 2], now()) end
+  for i = 14, #ARGV, 3 do end_node(run, ARGV[i], 0, ARGV[i + 1], ARGV[i + 2], now()) end
   return 'opened'
 end
 
--- run, owner, epoch, tenant … traceparent as for `open`, id of the last event, then path, outcome for each node.
+-- run, owner, epoch, tenant … seeds as for `open`, id of the last event, then path, outcome for each node.
 -- Rebuilds a parked run from what the database kept -> 'restored' | 'exists'
 function ops.restore()
   local run, key = ARGV[2], P .. 'run:' .. ARGV[2]
@@ -288,8 +288,8 @@ function ops.restore()
   end_tasks(run)
   call('DEL', P .. 'ledger:' .. run, P .. 'events:' .. run)
   write_run('running')
-  for i = 13, #ARGV, 2 do call('HSET', P .. 'ledger:' .. run, ARGV[i], ARGV[i + 1]) end
-  local ms, seq = string.match(ARGV[12], '^(%d+)-(%d+)$')
+  for i = 14, #ARGV, 2 do call('HSET', P .. 'ledger:' .. run, ARGV[i], ARGV[i + 1]) end
+  local ms, seq = string.match(ARGV[13], '^(%d+)-(%d+)$')
   local behind = ms .. '-' .. string.format('%d', seq + 1)
   emit(run, 'run.started', '', 0, '{"resumed":true}', now() > tonumber(ms) and now() .. '-0' or behind)
   return 'restored'

@@ -10,10 +10,13 @@ from spindle_control.compiler import PlanTask
 from spindle_control.frames import Frame
 
 
-def offer(run: str, frame: Frame, task: PlanTask, traceparent: str | None) -> Offer:
-    """Build the offer of a task in a frame, with its body (`task.schema.json`) as JSON text."""
-    seeded, scope = frame.level.seeded, frame.scope
-    nodes = {id_: _with_seed(run, frame.path(id_), node) if id_ in seeded else node for id_, node in task.nodes.items()}
+def offer(run: str, frame: Frame, task: PlanTask, seeds: str, traceparent: str | None) -> Offer:
+    """Build the offer of a task in a frame, with its body (`task.schema.json`) as JSON text.
+
+    Seeds that nobody gave are drawn by the id `seeds`: the run's own, or that of the run which it repeats.
+    """
+    drawn, scope = frame.level.seeded, frame.scope
+    nodes = {i: _with_seed(seeds, frame.path(i), node) if i in drawn else node for i, node in task.nodes.items()}
     known = [id_ for id_ in task.nodes if id_ in scope.outcomes]  # of another run, which this one repeats
     document: dict[str, Any] = {
         "schema": "spindle.task/v1",
@@ -31,8 +34,8 @@ def offer(run: str, frame: Frame, task: PlanTask, traceparent: str | None) -> Of
     return Offer(frame.path(task.id), task.queue, text, paths, starts, task.queue_timeout)
 
 
-def _with_seed(run: str, path: str, node: Mapping[str, Any]) -> dict[str, Any]:
-    return {**node, "inputs": {**node.get("inputs", {}), "seed": draw_seed(run, path)}}
+def _with_seed(seeds: str, path: str, node: Mapping[str, Any]) -> dict[str, Any]:
+    return {**node, "inputs": {**node.get("inputs", {}), "seed": draw_seed(seeds, path)}}
 
 
 def _feed(outcome: Outcome) -> Outcome:

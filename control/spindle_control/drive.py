@@ -63,7 +63,7 @@ class Drive:
     def __init__(self, row: RunRow, planned: Planned, parts: Parts) -> None:
         self.row, self.epoch = row, row.epoch
         self._plan, self._parts = planned.plan, parts
-        identity = Identity(row.id, row.epoch, row.traceparent)
+        identity = Identity(row.id, row.epoch, row.traceparent, row.seeds)
         self._walking = Walking(identity, planned.plan.level, row.inputs, parts)
         self._walking.failed_at_top = self._stop_if_wanted
         self._paused = False

@@ -8,7 +8,6 @@ A node's path is its frame's prefix and its id. News of a path finds its frame b
 open yet (another driver got that far) is kept until it opens.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +15,6 @@ from typing import Any
 from spindle_common.graph import Board
 from spindle_common.values import Outcome, Scope
 from spindle_control.compiler import PlanLevel
-
-_INSIDE = re.compile(r"[.\[]")
 
 
 @dataclass(frozen=True)
@@ -74,8 +71,3 @@ class Frames:
         inside = (f"{path}[", f"{path}.")
         for prefix in [prefix for prefix in self._early if prefix.startswith(inside)]:
             del self._early[prefix]
-
-
-def top_of(path: str) -> str:
-    """The node of the workflow itself that a path lies in: `vars` of `vars[3].image`."""
-    return _INSIDE.split(path, maxsplit=1)[0]

@@ -41,6 +41,7 @@ _OWN: dict[str, Json] = {
         {"nodes": _list({"allOf": [_ref("NodeRecord"), _object({"path": _TEXT})]}), "next": _CURSOR},
     ),
     "EventPage": _object({"events": _list(_ref("Event")), "next": _CURSOR}),
+    "ForkPlan": _object({name: _list(_TEXT) for name in ("reuse", "run", "skip")}),
     "DeadLetterPage": _object({"dead_letters": _list(_ref("DeadLetter")), "next": _CURSOR}),
     "Kept": _object(
         {name: {"type": "integer", "minimum": 0} for name in ("entries", "bytes", "hits", "misses")}

@@ -39,10 +39,11 @@ def _fields(row: RunRow, planned: Planned, weight: float) -> Fields:
         "tenant": row.tenant,
         "weight": weight,
         "priority": row.priority,
-        "workflow": compact(with_seeds(row.id, row.workflow, planned.seeded)),
+        "workflow": compact(with_seeds(row.seeds, row.workflow, planned.seeded)),
         "inputs": compact(row.inputs),
         "plan": planned.text,
         "traceparent": row.traceparent or "",
+        "seeds": row.seeds,
     }
 
 
@@ -91,11 +92,11 @@ async def planned_of(queue: Queue, run: str) -> Planned:
     return Planned.parse(text)
 
 
-def with_seeds(run: str, workflow: dict[str, Any], seeded: frozenset[str]) -> dict[str, Any]:
-    """Return the workflow with the drawn seeds written in, so that it makes the same again."""
+def with_seeds(seeds: str, workflow: dict[str, Any], seeded: frozenset[str]) -> dict[str, Any]:
+    """Return the workflow with the drawn seeds written in, so that it makes the same again; `seeds`: by whose id."""
     if not seeded:
         return workflow
     pinned = copy.deepcopy(workflow)
     for path in seeded:
-        pinned["nodes"][path].setdefault("inputs", {})["seed"] = draw_seed(run, path)
+        pinned["nodes"][path].setdefault("inputs", {})["seed"] = draw_seed(seeds, path)
     return pinned

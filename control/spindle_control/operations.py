@@ -1,8 +1,9 @@
-"""What people do with runs that are under way or over: cancel, pause, resume, retry; and with dead letters.
+"""What people do with runs that are under way or over: cancel, pause, resume, retry, fork; dead letters.
 
 pause   script: nothing is taken any more -> running tasks end -> the driver parks it in the database
 resume  script, or from the database under a new epoch (`Driver.restore`)
 retry   a new run of the same workflow and inputs that re-uses what was committed; so does redrive of a dead letter
+fork    a new run of a changed workflow, or with other inputs, that re-uses what the change does not touch
 """
 
 import asyncio
@@ -17,8 +18,8 @@ from spindle_common.problems import Conflict, InvalidRequest, NotFound, StateLos
 from spindle_common.queue import DeadLetter, compact
 from spindle_control.drive import Parts, archive
 from spindle_control.driver import Driver
-from spindle_control.library import Library
-from spindle_control.opening import park_run, with_seeds
+from spindle_control.forking import Forking
+from spindle_control.opening import park_run
 from spindle_control.runs import RunService
 from spindle_control.store import ENDED, RunRow
 
@@ -44,8 +45,8 @@ class RunNotEnded(Conflict):
 class Operations:
     """Each may be repeated; a run that is already as asked for stays as it is."""
 
-    def __init__(self, parts: Parts, library: Library, driver: Driver, runs: RunService) -> None:
-        self._parts, self._library, self._driver, self._runs = parts, library, driver, runs
+    def __init__(self, parts: Parts, forking: Forking, driver: Driver, runs: RunService) -> None:
+        self._parts, self._forking, self._driver, self._runs = parts, forking, driver, runs
 
     @property
     def parts(self) -> Parts:
@@ -120,7 +121,9 @@ class Operations:
 
     # Over ----------------------------------------------------------------------------------------------------------
 
-    async def retry(self, run: str, tenant: str, idempotency_key: str | None = None) -> RunRow:
+    async def retry(
+        self, run: str, tenant: str, idempotency_key: str | None = None, *, reason: str = "retry"
+    ) -> RunRow:
         """Accept a new run that repeats an ended one and re-uses what it committed.
 
         Raises:
@@ -128,19 +131,34 @@ class Operations:
             Unavailable.
 
         """
-        row = await self._archived(await self._parts.store.run(run, tenant))
-        if row.status not in ENDED:
-            raise RunNotEnded(f"it is {row.status}; cancel it first, or wait")
-        seeded = (await self._library.accept(row.tenant, row.workflow)).accepted.planned.seeded
-        body = {"workflow": with_seeds(row.id, row.workflow, seeded), "inputs": row.inputs, "priority": row.priority}
+        row = await self._over(run, tenant)
         key = (idempotency_key, digest({"retry": row.id})) if idempotency_key else None
-        return await self._runs.repeat(row, body, _reusable(row), key)
+        return await self._runs.repeat(row, await self._forking.repeat(row, {}, reason), key)
 
-    async def _archived(self, row: RunRow) -> RunRow:
-        """Do not wait for the driver to archive a run whose end was seen already."""
+    async def fork(self, run: str, tenant: str, wish: Json, idempotency_key: str | None = None) -> RunRow:
+        """Accept a new run that repeats an ended one, different as the wish says, and re-uses the rest.
+
+        Raises:
+            as `retry` does; InvalidRequest where the wish cannot be read.
+
+        """
+        row = await self._over(run, tenant)
+        key = (idempotency_key, digest({"fork": row.id, **wish})) if idempotency_key else None
+        return await self._runs.repeat(row, await self._forking.repeat(row, wish, "fork"), key)
+
+    async def foresee(self, run: str, tenant: str, wish: Json) -> Json:
+        """Return the paths that a fork would re-use, run and skip, without making it. Raises as `fork` does."""
+        repeat = await self._forking.repeat(await self._over(run, tenant), wish, "fork")
+        return repeat.shares.to_json()
+
+    async def _over(self, run: str, tenant: str) -> RunRow:
+        """Return a run that has ended, archived at once if its driver has not come to that yet."""
+        row = await self._parts.store.run(run, tenant)
         if row.status not in ENDED and (await self._parts.queue.run_fields(row.id, "status"))[0] in ENDED:
             await archive(self._parts, row, row.epoch, None)
-            return await self._parts.store.run(row.id)
+            row = await self._parts.store.run(row.id)
+        if row.status not in ENDED:
+            raise RunNotEnded(f"it is {row.status}; cancel it first, or wait")
         return row
 
     async def dead_letters(self, tenant: str, after: str | None, limit: int) -> Json:
@@ -166,18 +184,10 @@ class Operations:
         found = await self._parts.queue.dead_letter(letter) if _ENTRY.fullmatch(letter) else None
         if found is None or found.fields["tenant"] != tenant:
             raise NotFound(f"There is no dead letter {letter[:40]!r}.")
-        row = await self.retry(found.fields["run"], tenant, f"redrive {letter}")  # no caller's key has a space
+        key = f"redrive {letter}"  # no caller's key has a space
+        row = await self.retry(found.fields["run"], tenant, key, reason="redrive")
         await self._parts.queue.bury(letter)
         return row
-
-
-def _reusable(row: RunRow) -> Json:
-    """Results of a run that another may take over: what its nodes completed, not what was skipped or failed."""
-    kept = {path: outcome for path, outcome in (row.nodes or {}).items() if outcome["status"] == "completed"}
-    return {
-        path: {"status": "completed", "outputs": outcome.get("outputs", {}), "reused": True}
-        for path, outcome in kept.items()
-    }
 
 
 def _letter(letter: DeadLetter) -> Json:

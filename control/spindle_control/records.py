@@ -27,6 +27,7 @@ def record_of(row: RunRow, ledger: Mapping[str, Json] | None, ticks: Mapping[str
         "ended_at": row.ended_at and rfc3339(row.ended_at),
         "problem": row.problem,
         "parent": row.parent,
+        "reason": row.reason,
     }
     record |= {key: value for key, value in optional.items() if value}
     if ledger is not None:

@@ -15,6 +15,7 @@ class RunRow:
     """One run. Times are milliseconds since 1970; `nodes` is the archived ledger (path -> outcome).
 
     `parked` holds what else a paused run is made of while Redis has nothing of it: {"plan": text, "last_event": id}.
+    `reason` says why a run repeats its `parent`: retry, fork or redrive.
     """
 
     id: str
@@ -36,6 +37,13 @@ class RunRow:
     parent: str | None = None
     traceparent: str | None = None
     parked: Json | None = None
+    reason: str | None = None
+    seeds_from: str | None = None
+
+    @property
+    def seeds(self) -> str:
+        """The run by whose id seeds are drawn: its own, or that of the run which it repeats in the end."""
+        return self.seeds_from or self.id
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ one write to the database accepts a run, and a row that says `running` always ha
 import asyncio
 import contextlib
 import json
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -22,7 +23,7 @@ from spindle_control.calls import reference_of
 from spindle_control.compiler import bind_inputs
 from spindle_control.drive import Parts
 from spindle_control.driver import Driver
-from spindle_control.frames import top_of
+from spindle_control.forking import Repeat
 from spindle_control.library import Chosen, Library
 from spindle_control.opening import open_run
 from spindle_control.records import record_of
@@ -32,7 +33,8 @@ Json = dict[str, Any]
 Key = tuple[str, str] | None
 """An idempotency key and the digest of its request."""
 _SOURCES = frozenset({"workflow", "workflow_ref"})
-_SUBMISSION = _SOURCES | {"inputs", "priority"}
+_SUBMISSION = _SOURCES | {"inputs", "priority", "seeds_from"}
+_SEEDS = re.compile(r"[0-9a-z-]{1,64}")
 _PAGE = 1000
 
 
@@ -57,20 +59,18 @@ class RunService:
         inputs = bind_inputs(chosen.accepted.checked, body.get("inputs", {}))
         driven = await self._room(tenant)
         row = self._new_row(tenant, chosen, inputs, driven=driven)
-        row = replace(row, priority=body.get("priority", 0), traceparent=traceparent)
+        row = replace(row, priority=body.get("priority", 0), traceparent=traceparent, seeds_from=body.get("seeds_from"))
         return await self._open(row, chosen, key)
 
-    async def repeat(self, before: RunRow, body: Json, reuse: Json, key: Key = None) -> RunRow:
+    async def repeat(self, before: RunRow, repeat: Repeat, key: Key = None) -> RunRow:
         """Accept a run that repeats another with results that it re-uses. Raises as `submit` does."""
-        chosen = await self._library.accept(before.tenant, body["workflow"])
+        chosen = repeat.chosen
         if chosen.accepted.digest == before.workflow_digest:  # else it is no longer what the library has
             chosen = replace(chosen, version=before.workflow_version)
         driven = await self._room(before.tenant)
-        row = self._new_row(before.tenant, chosen, body["inputs"], driven=driven)
-        planned = chosen.accepted.planned.plan.node_task
-        known = {path: outcome for path, outcome in reuse.items() if top_of(path) in planned}
-        row = replace(row, priority=body.get("priority", 0), parent=before.id, nodes=known)
-        return await self._open(row, chosen, key)
+        row = self._new_row(before.tenant, chosen, repeat.inputs, driven=driven)
+        row = replace(row, priority=repeat.priority, parent=before.id, nodes=repeat.known)
+        return await self._open(replace(row, reason=repeat.reason, seeds_from=before.seeds), chosen, key)
 
     async def _room(self, tenant: str) -> bool:
         """Whether this control has room to drive another run; else it waits. Raises TooManyRequests."""
@@ -289,6 +289,9 @@ def _check_shape(body: object) -> None:
     priority = body.get("priority", 0)
     if not isinstance(priority, int) or isinstance(priority, bool) or not -100 <= priority <= 100:
         wrong.append(mistake("/priority", "out-of-range", "`priority` must be a whole number from -100 to 100"))
+    seeds = body.get("seeds_from", "0")
+    if not isinstance(seeds, str) or not _SEEDS.fullmatch(seeds):
+        wrong.append(mistake("/seeds_from", "bad-reference", "`seeds_from` must be the id of a run"))
     if wrong:
         raise InvalidRequest("the submission is not valid", errors=wrong)
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
-from spindle_common.artifacts import ArtifactStore, open_store
+from spindle_common.artifacts import ArtifactNotFound, ArtifactStore, open_store
 from spindle_common.cache import Cache
 from spindle_common.events import Hub
 from spindle_common.garbage import Garbage
@@ -17,6 +17,7 @@ from spindle_control import metrics
 from spindle_control.api_keys import ApiKeys
 from spindle_control.drive import Parts
 from spindle_control.driver import Driver
+from spindle_control.forking import Forking
 from spindle_control.garbage import Collections, Collector, Policy
 from spindle_control.kept import KeptResults
 from spindle_control.library import Library
@@ -74,8 +75,16 @@ async def open_services(settings: ControlSettings) -> AsyncIterator[Services]:
         planner = Planner(registry, settings)
         library = Library(StoredWorkflows(store), planner, garbage.spare, settings.max_workflow_versions)
         driver = Driver(parts, library, settings.redis)
+
+        async def exists(digest: str) -> bool:
+            try:
+                await artifacts.head(digest)
+            except ArtifactNotFound:
+                return False
+            return True
+
         runs = RunService(parts, library, driver, hub)
-        operations = Operations(parts, library, driver, runs)
+        operations = Operations(parts, Forking(library, exists), driver, runs)
 
         async def redis_health() -> None:
             await away(client.ping())

@@ -34,6 +34,8 @@ runs = sa.Table(
     sa.Column("workflow_digest", sa.String(80), nullable=False),
     sa.Column("workflow_version", sa.Integer),
     sa.Column("parent", sa.String(64)),
+    sa.Column("reason", sa.String(16)),
+    sa.Column("seeds_from", sa.String(64)),
     sa.Column("wake_at", sa.BigInteger),
     sa.Column("traceparent", sa.String(64)),
     sa.Column("idempotency_key", sa.String(256)),

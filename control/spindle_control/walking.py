@@ -37,11 +37,12 @@ _AWAY_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose walk it is; `epoch` is the driver's right to the run."""
+    """Whose walk it is; `epoch` is the driver's right to the run, `seeds` the run by whose id seeds are drawn."""
 
     run: str
     epoch: int
     traceparent: str | None
+    seeds: str
 
 
 @dataclass
@@ -161,7 +162,8 @@ class Walking:
             if skipped is not None:
                 await self.settle(frame, skipped)
                 return
-            await self._offers.add(offer(self.identity.run, frame, unit, self.identity.traceparent))
+            identity = self.identity
+            await self._offers.add(offer(identity.run, frame, unit, identity.seeds, identity.traceparent))
             await frame.board.wait(unit.nodes)
 
     async def _flow(self, frame: Frame, flow: PlanFlow) -> None:

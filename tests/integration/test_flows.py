@@ -1,7 +1,6 @@
 """Maps, loops, calls and approvals, over HTTP: real controls and a real worker on a Redis of their own."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,13 @@ from typing import Any
 import pytest
 
 from support.cluster import workflow
-from support.control import API, Control, serving
+from support.control import API, Control
+from support.manned import manned
 from support.operating import RUNS, check_history, ended, history, node_is, parked, record, step, submit
 from support.redis_server import RedisServer
 from support.worker_process import WorkerProcess
 
 Json = dict[str, Any]
-QUICK: Json = {"archive_seconds": 0.2, "linger_seconds": 0.3}
 
 
 @pytest.fixture(scope="module")
@@ -32,22 +31,6 @@ def own_worker(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> 
     process = WorkerProcess(tmp_path_factory.mktemp("worker"), redis.url)
     yield process
     process.stop()
-
-
-def _import_all() -> None:
-    import cel  # noqa: F401
-    import langgraph.pregel  # noqa: F401
-
-
-@contextlib.asynccontextmanager
-async def manned(folder: Path, redis: RedisServer, worker: WorkerProcess, **settings: Any) -> AsyncIterator[Control]:
-    await asyncio.to_thread(_import_all)  # seconds on a busy machine, in the loop that serves
-    async with serving(folder, redis.url, **(QUICK | settings)) as control:
-        async with asyncio.timeout(90):
-            while not (await control.http.get(f"{API}/workers")).json()["workers"]:
-                assert worker.process.poll() is None, worker.log.read_text()
-                await asyncio.sleep(0.1)
-        yield control
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ class Provenance:
         self._versions = _versions()
 
     def __call__(self, run: str) -> Mapping[str, Any]:
-        """Return {run, workflow, inputs, versions}; blocks the calling thread. Raises StateLost, Unavailable."""
+        """Return {run, seeds_from, workflow, inputs, versions}; blocks the calling thread. Raises StateLost, Unavailable."""
         if run not in self._kept:
             self._kept[run] = asyncio.run_coroutine_threadsafe(self._read(run), self._loop).result(_SECONDS)
             if len(self._kept) > _MOST:
@@ -32,10 +32,11 @@ class Provenance:
         return self._kept[run]
 
     async def _read(self, run: str) -> Mapping[str, Any]:
-        workflow, inputs = await self._queue.run_fields(run, "workflow", "inputs")
+        workflow, inputs, seeds = await self._queue.run_fields(run, "workflow", "inputs", "seeds")
         if workflow is None or inputs is None:
             raise StateLost("Redis no longer holds this run")
-        return {"run": run, "workflow": json.loads(workflow), "inputs": json.loads(inputs), "versions": self._versions}
+        known = {"workflow": json.loads(workflow), "inputs": json.loads(inputs), "versions": self._versions}
+        return {"run": run, "seeds_from": seeds or run} | known
 
 
 def _versions() -> dict[str, str]:

@@ -5,7 +5,16 @@ from .dead_letter_schema import PastAttempt, DeadLetter
 from .event_schema import Event
 from .manifest_schema import Port, ModelInfo, NodeType, Manifest
 from .problem_schema import Mistake, Problem
-from .run_schema import WorkflowIdentity, Question, Answer, NodeRecord, Run, Submission
+from .run_schema import (
+    WorkflowIdentity,
+    Question,
+    Answer,
+    ForkFromItem,
+    NodeRecord,
+    Run,
+    Submission,
+    Fork,
+)
 from .task_schema import TaskNode, Outcome, Task
 from .workflow_schema import (
     Id,
@@ -25,6 +34,8 @@ __all__ = [
     "DeadLetter",
     "Duration",
     "Event",
+    "Fork",
+    "ForkFromItem",
     "Id",
     "InputSpec",
     "Manifest",

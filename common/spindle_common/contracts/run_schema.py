@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 from typing import Annotated, Any, Literal
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
 from pydantic import MISSING
 from .problem_schema import Problem
 from .workflow_schema import Workflow
@@ -55,6 +55,10 @@ class Answer(BaseModel):
         use_attribute_docstrings=True,
     )
     answer: Annotated[Any, Field(description="It fits the question's JSON Schema.")]
+
+
+class ForkFromItem(RootModel[str]):
+    root: Annotated[str, Field(max_length=2000)]
 
 
 class NodeRecord(BaseModel):
@@ -117,6 +121,10 @@ class Run(BaseModel):
     parent: Annotated[
         str | MISSING, Field(description="The run that this one repeats.")
     ] = MISSING
+    reason: Annotated[
+        Literal["retry", "fork", "redrive"] | MISSING,
+        Field(description="Why it repeats its parent.", title="RepeatReason"),
+    ] = MISSING
 
 
 class Submission(BaseModel):
@@ -142,3 +150,52 @@ class Submission(BaseModel):
     priority: Annotated[
         int, Field(description="Higher goes first.", ge=-100, le=100)
     ] = 0
+    seeds_from: Annotated[
+        str | MISSING,
+        Field(
+            description="Draw the seeds that nobody gave as this run did.",
+            pattern="^[0-9a-z-]{1,64}$",
+        ),
+    ] = MISSING
+
+
+class Fork(BaseModel):
+    """
+    The body of POST /api/v1/runs/{id}:fork: what is to be different from the run before.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        validate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+    from_: Annotated[
+        list[ForkFromItem],
+        Field(
+            alias="from",
+            description="Paths of nodes that run again, with all that needs them.",
+            examples=[["image"], ["vars[3].image"]],
+            max_length=1000,
+            title="ForkFrom",
+            validate_default=True,
+        ),
+    ] = []
+    workflow: Workflow | MISSING = MISSING
+    patch: Annotated[
+        dict[str, Any] | MISSING,
+        Field(
+            description="Changes to the workflow, as a JSON Merge Patch (RFC 7396).",
+            title="ForkPatch",
+        ),
+    ] = MISSING
+    inputs: Annotated[
+        dict[str, Any], Field(description="Inputs that differ.", title="ForkInputs")
+    ] = {}
+    priority: Annotated[
+        int | MISSING,
+        Field(
+            description="Higher goes first; by default that of the run before.",
+            ge=-100,
+            le=100,
+        ),
+    ] = MISSING

@@ -1,7 +1,9 @@
 """Reading a workflow: a JSON document, a submission ({"workflow", "inputs"}), or a PNG that `image.save` made.
 
 Such a PNG keeps under the keyword `spindle` what it takes to make it again:
-{"schema": "spindle.provenance/v1", "workflow": {…}, "inputs": {…}}.
+{"schema": "spindle.provenance/v1", "workflow": {…}, "inputs": {…}, "seeds_from": "run"}.
+Seeds that were drawn are written into the workflow; those inside bodies, which differ from item to item, are drawn by
+the id of the run `seeds_from`.
 """
 
 import json
@@ -19,10 +21,11 @@ PROVENANCE = "spindle.provenance/v1"
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A workflow and the inputs that came with it."""
+    """A workflow, the inputs that came with it, and the run whose drawn seeds make the same again."""
 
     workflow: dict[str, Any]
     inputs: dict[str, Any] = field(default_factory=dict)
+    seeds_from: str | None = None
 
     @property
     def input_specs(self) -> dict[str, Any]:
@@ -75,7 +78,9 @@ def _from_png(file: str, content: bytes) -> Submission:
 
 def _submission(document: dict[str, Any]) -> Submission:
     inputs = document.get("inputs")
-    return Submission(document["workflow"], dict(inputs) if isinstance(inputs, dict) else {})
+    seeds = document.get("seeds_from")
+    given = dict(inputs) if isinstance(inputs, dict) else {}
+    return Submission(document["workflow"], given, seeds if isinstance(seeds, str) else None)
 
 
 def _parsed(what: str, content: bytes) -> dict[str, Any]:

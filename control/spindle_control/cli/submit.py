@@ -42,7 +42,8 @@ async def run(session: Session, wish: Wish) -> int:
         submission = document.Submission(found[0]) if found else document.read(wish.file)
         targets = read_targets(wish.outputs, submission.workflow)
         given = await read_inputs(wish.inputs, submission.input_specs, client)
-        record = await client.submit(found[1] if found else submission.workflow, submission.inputs | given)
+        workflow = found[1] if found else submission.workflow
+        record = await client.submit(workflow, submission.inputs | given, seeds_from=submission.seeds_from)
         if not wish.wait:
             accepted(session, record)
             return Status.OK

@@ -51,13 +51,19 @@ class Client:
         inputs: Json | None = None,
         *,
         priority: int = 0,
+        seeds_from: str | None = None,
         idempotency_key: str | None = None,
     ) -> Json:
-        """Accept a run of a document, or of a stored workflow ("poster@3", "poster"); returns its record."""
+        """Accept a run of a document, or of a stored workflow ("poster@3", "poster"); returns its record.
+
+        `seeds_from`: a run that drew the seeds which nobody gave, so that this one draws the same.
+        """
         source = "workflow_ref" if isinstance(workflow, str) else "workflow"
         body: Json = {source: workflow, "inputs": inputs or {}}
         if priority:
             body["priority"] = priority
+        if seeds_from:
+            body["seeds_from"] = seeds_from
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return await self._json("POST", "/api/v1/runs", json=body, headers=headers)
 

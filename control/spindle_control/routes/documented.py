@@ -87,7 +87,10 @@ CANCELLED: Json = {
 _INTERRUPTED = {"type": "image.generate@1", "status": "queued", "attempt": 0, "outputs": {}}
 RUNNING: Json = {**_STARTED, "status": "running", "inputs": _INPUTS, "outputs": {}, "nodes": {"image": _INTERRUPTED}}
 PAUSED: Json = {**RUNNING, "status": "paused"}
-RETRIED: Json = {**QUEUED, "id": "019a1b2c4f00a1b2c3d4e5f607", "parent": _RUN["id"]}
+RETRIED: Json = {**QUEUED, "id": "019a1b2c4f00a1b2c3d4e5f607", "parent": _RUN["id"], "reason": "retry"}
+FORK: Json = {"patch": {"nodes": {"image": {"inputs": {"seed": 8}}}}}
+FORK_PLAN: Json = {"reuse": ["prompt"], "run": ["image"], "skip": []}
+FORKED: Json = {**RETRIED, "reason": "fork"}
 DEAD_LETTER: Json = {
     "id": "1763690695000-0",
     "time": "2026-11-21T02:04:55.000Z",

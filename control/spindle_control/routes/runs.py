@@ -1,4 +1,4 @@
-"""Runs: accept, show, list, cancel, pause, resume, retry. What is inside them: `nodes`."""
+"""Runs: accept, show, list, cancel, pause, resume, retry, fork. What is inside them: `nodes`."""
 
 import re
 from typing import Annotated
@@ -119,6 +119,46 @@ async def pause(request: Request, run_id: str) -> JSONResponse:
 async def resume(request: Request, run_id: str) -> JSONResponse:
     """Go on where the run was paused; one that is not paused stays as it is."""
     return accepted(await services(request).operations.resume(run_id, tenant(request)))
+
+
+@router.post(
+    "/{run_id}:fork",
+    status_code=202,
+    summary="Repeat a run that has ended with something changed",
+    responses=doc.answers(
+        202,
+        "The new run; follow `Location`.",
+        "Run",
+        doc.FORKED,
+        400,
+        404,
+        (409, "run-not-ended"),
+        413,
+        415,
+        422,
+        429,
+        503,
+    )
+    | doc.answers(200, "With `dry_run`: what would be re-used, run and skipped.", "ForkPlan", doc.FORK_PLAN),
+    openapi_extra=doc.body("Fork", doc.FORK),
+)
+async def fork(
+    request: Request,
+    run_id: str,
+    dry_run: Annotated[bool, Query(description="Only tell what would be re-used and what would run.")] = False,
+    idempotency_key: IdempotencyKey = None,
+) -> JSONResponse:
+    """Make a new run, its `parent` this one, that runs what the change concerns and re-uses everything else.
+
+    A node is re-used if it completed, is written as it was, and all that it reads is the same and re-used. Nodes named
+    in `from` run again, and so does all that needs them.
+    """
+    key = valid_key(idempotency_key)
+    found = services(request)
+    wish = await json_object(request, found.settings.max_document_bytes)
+    if dry_run:
+        return JSONResponse(await found.operations.foresee(run_id, tenant(request), wish))
+    return accepted_run(await found.operations.fork(run_id, tenant(request), wish, key))
 
 
 @router.post(

@@ -84,6 +84,7 @@ def _chunks(inputs: SaveInputs, ctx: Context) -> dict[str, str]:
         "workflow": known.get("workflow", {}),
         "inputs": known.get("inputs", {}),
         "run": known.get("run", ctx.run),
+        "seeds_from": known.get("seeds_from", ctx.run),
         "versions": known.get("versions", {}),
         "models": models,
     }
