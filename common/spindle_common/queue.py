@@ -115,6 +115,22 @@ class DeadLetter(NamedTuple):
     fields: dict[str, str]
 
 
+class Place(NamedTuple):
+    """Where a task is: `position` in its tenant's lane from 1 on (0: handed to the queue's workers, or not waiting),
+    how many tasks of the tenant wait there, the queue's slots, and when it is tried again (milliseconds; 0: no timer).
+    """
+
+    state: str
+    queue: str
+    attempt: int
+    worker: str
+    history: str
+    position: int
+    waiting: int
+    slots: int
+    due: int
+
+
 class Wake(NamedTuple):
     """What woke a driver: outcomes of a run's nodes, or news of the run: how someone ended it, `paused`, `resumed`."""
 
@@ -388,6 +404,11 @@ class Queue:
         """Outcomes of some paths, of those that have one."""
         rows = await away(self.client.hmget(keys.ledger(run), list(paths)))
         return {path: json.loads(text) for path, text in zip(paths, rows, strict=True) if text}
+
+    async def place(self, task: str) -> Place | None:
+        """Where a task is; its id is `{run}/{name}`."""
+        found = await self._step("place", task)
+        return Place(*found) if found else None
 
     async def paths(self, run: str) -> list[str]:
         """Every path that has an outcome."""

@@ -930,6 +930,17 @@ function ops.queue_state()
   return {lane_count('lane:' .. queue), call('XLEN', P .. 'queue:' .. queue), taken, oldest, last}
 end
 
+-- task -> {state, queue, attempt, worker, history, its place in its tenant's lane from 1 on (0: in the stream, or not
+-- waiting), how many of the tenant wait in that lane, the queue's slots, ms when its timer is due}, or false
+function ops.place()
+  local task, t = ARGV[2], call('HMGET', P .. 'task:' .. ARGV[2], 'state', 'queue', 'attempt', 'worker', 'history', 'tenant')
+  if not t[1] then return false end
+  local lane = 'lane:' .. t[2] .. ':' .. (t[6] or '')
+  local rank = call('ZRANK', P .. lane, task)
+  return {t[1], t[2], tonumber(t[3] or 0), t[4] or '', t[5] or '', rank and rank + 1 or 0, call('ZCARD', P .. lane),
+    tonumber(call('HGET', P .. 'slots', t[2]) or 0), tonumber(call('ZSCORE', P .. 'timers', task) or 0)}
+end
+
 -- Garbage collection, in two steps around the caller's second look at what is referenced. Each collection has a name,
 -- so that a frozen one that comes back cannot use what another one condemned.
 

@@ -41,6 +41,23 @@ _OWN: dict[str, Json] = {
         {"nodes": _list({"allOf": [_ref("NodeRecord"), _object({"path": _TEXT})]}), "next": _CURSOR},
     ),
     "EventPage": _object({"events": _list(_ref("Event")), "next": _CURSOR}),
+    "Why": _object(
+        {
+            "path": _TEXT,
+            "type": _TEXT,
+            "status": _TEXT,
+            "because": _TEXT,
+            "waits_for": _list(_object({"node": _TEXT, "status": _TEXT})),
+            "queue": {"type": ["object", "null"]},
+        },
+        attempt={"type": "integer"},
+        history=_list({"type": "object"}),
+        next_attempt_at=_TIME,
+        skipped={"type": "object"},
+        reused_from=_TEXT,
+        question=_ref("Question"),
+        problem=_ref("Problem"),
+    ),
     "ForkPlan": _object({name: _list(_TEXT) for name in ("reuse", "run", "skip")}),
     "DeadLetterPage": _object({"dead_letters": _list(_ref("DeadLetter")), "next": _CURSOR}),
     "Kept": _object(

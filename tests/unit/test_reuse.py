@@ -206,7 +206,7 @@ def test_a_call_of_another_version_keeps_what_is_the_same_in_it() -> None:
 
 def test_paths_in_their_order() -> None:
     paths = ["vars", "vars[0]", "vars[0].a", "vars[0].b[2]", "vars[0].b[10].c", "vars[9]", "vars[10]", "vars2", "w"]
-    assert sorted(reversed(paths), key=order) == paths
+    assert sorted(set(paths), key=order) == paths
 
 
 @pytest.mark.parametrize(

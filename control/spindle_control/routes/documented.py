@@ -88,6 +88,15 @@ _INTERRUPTED = {"type": "image.generate@1", "status": "queued", "attempt": 0, "o
 RUNNING: Json = {**_STARTED, "status": "running", "inputs": _INPUTS, "outputs": {}, "nodes": {"image": _INTERRUPTED}}
 PAUSED: Json = {**RUNNING, "status": "paused"}
 RETRIED: Json = {**QUEUED, "id": "019a1b2c4f00a1b2c3d4e5f607", "parent": _RUN["id"], "reason": "retry"}
+WHY: Json = {
+    "path": "image",
+    "type": "image.generate@1",
+    "status": "queued",
+    "attempt": 0,
+    "because": "2 of your tasks come before it in the queue `gpu`, which has 1 slot",
+    "waits_for": [],
+    "queue": {"name": "gpu", "position": 3, "waiting": 7, "slots": 1},
+}
 FORK: Json = {"patch": {"nodes": {"image": {"inputs": {"seed": 8}}}}}
 FORK_PLAN: Json = {"reuse": ["prompt"], "run": ["image"], "skip": []}
 FORKED: Json = {**RETRIED, "reason": "fork"}

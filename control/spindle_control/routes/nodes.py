@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
-from spindle_control import instances
+from spindle_control import explaining, instances
 from spindle_control.answers import give_answer
 from spindle_control.api import PREFIX, services, tenant
 from spindle_control.bodies import json_object
@@ -39,6 +39,18 @@ async def page(
     ledger = await Ledger.of(found.operations.parts.queue, row)
     nodes = Nodes(row.workflow, await found.library.called(row.tenant, row.workflow))
     return JSONResponse(await instances.page(ledger, nodes, instances.Wanted(under, status, after or None, limit)))
+
+
+@router.get(
+    "/{path}/why",
+    summary="Explain a node",
+    responses=doc.answers(200, "Why it is as it is.", "Why", doc.WHY, 404, 503),
+)
+async def why(request: Request, run_id: str, path: str) -> JSONResponse:
+    """Say what a node waits for, where it stands in its queue, why it was skipped, or whose result it took over."""
+    found = services(request)
+    row = await found.store.run(run_id, tenant(request))
+    return JSONResponse(await explaining.why(found.operations.parts, found.library, row, path))
 
 
 @router.post(
