@@ -66,7 +66,13 @@ _OWN: dict[str, Json] = {
     ),
     "Purged": _object({"entries": {"type": "integer", "minimum": 0}}),
     "Validation": _object(
-        {"valid": {"const": True}, "digest": _TEXT, "warnings": _list(_ref("Mistake")), "plan": {"type": "object"}},
+        {
+            "valid": {"const": True},
+            "digest": _TEXT,
+            "warnings": _list(_ref("Mistake")),
+            "plan": {"type": "object"},
+            "mermaid": _TEXT,
+        },
     ),
     "ImportRequest": {"type": "object", "description": "A foreign document, or an object with one as `document`."},
     "Imported": _object({"workflow": _ref("Workflow"), "notes": _list(_ref("Mistake")), "dialect": _TEXT}),

@@ -25,7 +25,9 @@ from spindle_control.drive import Parts
 from spindle_control.driver import Driver
 from spindle_control.forking import Repeat
 from spindle_control.library import Chosen, Library
+from spindle_control.mermaid import mermaid
 from spindle_control.opening import open_run
+from spindle_control.paths import Nodes
 from spindle_control.records import record_of
 from spindle_control.store import ENDED, RunRow
 
@@ -136,7 +138,10 @@ class RunService:
         if whole and "inputs" in body:
             bind_inputs(accepted.checked, body["inputs"])
         warnings = [warning.model_dump(mode="json") for warning in accepted.checked.warnings]
-        return {"valid": True, "digest": accepted.digest, "warnings": warnings, "plan": accepted.planned.plan.to_json()}
+        plan = accepted.planned.plan
+        chart = mermaid(plan, Nodes(chosen.document, await self._library.called(tenant, chosen.document)))
+        shown = {"plan": plan.to_json(), "mermaid": chart}
+        return {"valid": True, "digest": accepted.digest, "warnings": warnings} | shown
 
     # Showing -------------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ _Source = Annotated[
     ),
 ]
 _Run = Annotated[str, typer.Argument(metavar="RUN", help="Id of the run.")]
+_Node = Annotated[str, typer.Argument(metavar="NODE", help="Path of the node, such as image or vars[3].image.")]
 _Inputs = Annotated[list[str] | None, typer.Option("-i", "--input", metavar="NAME=VALUE", help="Input; @FILE uploads.")]
 _Outputs = Annotated[list[str] | None, typer.Option("-o", "--output", metavar="[NAME=]FILE", help="Where to save.")]
 _Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to its end.")]
@@ -64,11 +65,15 @@ def watch(session: Session, run_id: _Run) -> Coroutine[Any, Any, int]:
 
 
 @command(app)
-def validate(session: Session, file: _File) -> Coroutine[Any, Any, int]:
+def validate(
+    session: Session,
+    file: _File,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Print its plan as a Mermaid flowchart.")] = False,
+) -> Coroutine[Any, Any, int]:
     """Check a workflow without running it; every mistake at once."""
-    from spindle_control.cli import views
+    from spindle_control.cli import charts, views
 
-    return views.validate(session, file)
+    return charts.mermaid(session, file) if mermaid else views.validate(session, file)
 
 
 @command(app)
@@ -121,6 +126,48 @@ def retry(session: Session, run_id: _Run) -> Coroutine[Any, Any, None]:
     from spindle_control.cli import views
 
     return views.repeat(session, "retry", run_id)
+
+
+@command(app)
+def fork(
+    session: Session,
+    run_id: _Run,
+    nodes: Annotated[
+        list[str] | None, typer.Option("--from", metavar="NODE", help="Run this node again, and all that needs it.")
+    ] = None,
+    patch: Annotated[str | None, typer.Option(metavar="FILE", help="Changes to the workflow (RFC 7396).")] = None,
+    workflow: Annotated[str | None, typer.Option(metavar="FILE", help="A whole workflow in its place.")] = None,
+    inputs: _Inputs = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run.")] = False,
+) -> Coroutine[Any, Any, None]:
+    """Repeat a run that has ended with something changed, as a new run; what the change leaves alone is re-used."""
+    from spindle_control.cli.repeating import Change
+    from spindle_control.cli.repeating import fork as fork_it
+
+    return fork_it(session, run_id, Change(nodes or [], patch, workflow, inputs or [], dry_run))
+
+
+@command(app)
+def answer(
+    session: Session,
+    run_id: _Run,
+    node: _Node,
+    reply: Annotated[str | None, typer.Argument(metavar="[JSON]", help="The answer.")] = None,
+    yes: Annotated[bool | None, typer.Option("--yes/--no", help="Answer a question of yes or no.")] = None,
+    inputs: _Inputs = None,
+) -> Coroutine[Any, Any, None]:
+    """Answer a node that waits for a person."""
+    from spindle_control.cli import asking
+
+    return asking.answer(session, run_id, node, asking.Reply(reply, yes, inputs or []))
+
+
+@command(app)
+def why(session: Session, run_id: _Run, node: _Node) -> Coroutine[Any, Any, None]:
+    """Say why a node is as it is: what it waits for, where it stands in its queue, why it was skipped."""
+    from spindle_control.cli import asking
+
+    return asking.why(session, run_id, node)
 
 
 @command(app)

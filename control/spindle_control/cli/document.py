@@ -51,6 +51,11 @@ def read(file: str) -> Submission:
     return Submission(document)
 
 
+def read_json(file: str) -> dict[str, Any]:
+    """Read a JSON object from a file, or from standard input for `-`; raises Refusal."""
+    return _parsed(file, _content(file))
+
+
 def _content(file: str) -> bytes:
     if file == "-":
         return sys.stdin.buffer.read()

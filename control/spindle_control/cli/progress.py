@@ -5,6 +5,7 @@ from typing import Any, Protocol, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from spindle_control.cli.asking import command
 from spindle_control.cli.panels import SIGNS
 
 Json = dict[str, Any]
@@ -53,7 +54,7 @@ class Lines(Silent):
     def show(self, event: Json) -> None:
         """Print durable events; ticks and previews are dropped."""
         if "id" in event or event["type"] == "gap":
-            self._console.print(f"{event.get('node', 'run')} {_words(event)}", markup=False)
+            self._console.print(f"{event.get('node', 'run')} {_words(event)}", markup=False, soft_wrap=True)
 
 
 class Bars:
@@ -89,6 +90,8 @@ class Bars:
                 self._progress.console.print(_words(event), style="yellow", markup=False)
             return
         kind, data = event["type"], event.get("data", {})
+        if _asks(event):
+            self._progress.console.print(f"{node} {_words(event)}", style="yellow", markup=False, soft_wrap=True)
         if kind in ("node.started", "node.retrying"):
             self._restart(node, _words(event) if kind == "node.retrying" else "")
         elif kind == "node.progress":
@@ -119,11 +122,19 @@ class Bars:
             self._progress.update(self._ended.pop(0), visible=False)
 
 
+def _asks(event: Json) -> bool:
+    return event["type"] == "node.waiting" and "answer" in event.get("data", {})
+
+
 def _words(event: Json) -> str:
     data = event.get("data", {})
+    if _asks(event):
+        return f"waits for an answer: {command(event.get('run', 'RUN'), event['node'], data['answer'])}"
     words: str = event["type"].rpartition(".")[2]
     if event["type"] == "gap":
         return f"some events are lost: {data.get('reason', 'the server no longer has them')}"
+    if event["type"] == "run.paused" and data.get("reason"):
+        return f"rests: {data['reason']}"
     if event["type"] == "run.paused":
         return f"paused; `spindle resume {event.get('run', 'RUN')}` lets it go on"
     if data.get("resumed"):

@@ -104,6 +104,31 @@ class Client:
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return await self._json("POST", _run(run) + ":retry", headers=headers)
 
+    async def fork(self, run: str, *, idempotency_key: str | None = None, **wish: Any) -> Json:
+        """Repeat a run that has ended with something changed; returns the new run's record.
+
+        The wish: `nodes` (paths of those to run again), `workflow` or `patch` (RFC 7396), `inputs`, `priority`.
+        """
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        return await self._json("POST", _run(run) + ":fork", json=_wish(wish), headers=headers)
+
+    async def fork_plan(self, run: str, **wish: Any) -> Json:
+        """Return the paths that such a fork would re-use, run and skip: {"reuse", "run", "skip"}."""
+        return await self._json("POST", _run(run) + ":fork", json=_wish(wish), params={"dry_run": "true"})
+
+    async def nodes(self, run: str, **given: str | int | None) -> Json:
+        """Return a page of a run's nodes and instances; `under`, `status`, `after`, `limit`."""
+        params = {name: value for name, value in given.items() if value is not None}
+        return await self._json("GET", _run(run) + "/nodes", params=params)
+
+    async def why(self, run: str, node: str) -> Json:
+        """Why a node is as it is: {"status", "because", "waits_for", "queue", …}."""
+        return await self._json("GET", f"{_run(run)}/nodes/{quote(node, safe='')}/why")
+
+    async def answer(self, run: str, node: str, answer: object) -> Json:
+        """Answer a node that waits for a person; returns the run's record."""
+        return await self._json("POST", f"{_run(run)}/nodes/{quote(node, safe='')}:answer", json={"answer": answer})
+
     async def dead_letters(self, *, after: str | None = None, limit: int = 50) -> Json:
         """Return a page of tasks that used up their budget: {"dead_letters": […], "next": cursor or null}."""
         params = {"limit": limit} | ({"after": after} if after else {})
@@ -126,7 +151,7 @@ class Client:
         return f"run.{(await self.get(run))['status']}" in TERMINAL
 
     async def validate(self, workflow: Json, inputs: Json | None = None) -> Json:
-        """Check a workflow, and inputs if given, without running it: {"valid", "warnings", "plan"}."""
+        """Check a workflow, and inputs if given, without running it: {"valid", "warnings", "plan", "mermaid"}."""
         body = workflow if inputs is None else {"workflow": workflow, "inputs": inputs}
         return await self._json("POST", "/api/v1/workflows:validate", json=body)
 
@@ -254,6 +279,11 @@ class Client:
 
 def _run(run: str) -> str:
     return f"/api/v1/runs/{quote(run, safe='')}"
+
+
+def _wish(given: Json) -> Json:
+    wish = {"from" if name == "nodes" else name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in wish.items() if name != "from" or value}
 
 
 def _workflow(name: str) -> str:

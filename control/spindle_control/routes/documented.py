@@ -128,7 +128,8 @@ EVENT: Json = {
 }
 EVENT_PAGE = {"events": [EVENT], "next": EVENT["id"]}
 TICKET = {"ticket": "k3JtY2V2b3h4bHJ0c2F3ZTJ6Y3E4Z2d1b2V5d2lxcw", "expires_at": "2026-11-21T02:05:25Z"}
-VALIDATION = {"valid": True, "digest": DIGEST, "warnings": [], "plan": {}}
+_CHART = 'flowchart TD\n  n0_0["image<br/>image.generate@1 · gpu"]\n'
+VALIDATION = {"valid": True, "digest": DIGEST, "warnings": [], "plan": {}, "mermaid": _CHART}
 NODE_TYPE: Json = {
     "type": "text.template@1",
     "title": "Fill in a template",
