@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from spindle_common.problems import BadInput, NodeFailed, OutOfMemory, SpindleError, mistake, pointer
 from spindle_worker.context import Cancelled, Context
-from spindle_worker.node import NodeSpec, Outputs
+from spindle_worker.node import Model, NodeSpec, Outputs, marks_of
 
 log = logging.getLogger(__name__)
 _DETAIL_CHARACTERS = 2000
@@ -66,7 +66,7 @@ def parse_inputs(spec: NodeSpec, inputs: Mapping[str, Any]) -> BaseModel:
 def _is_model(spec: NodeSpec, port: str, value: object) -> bool:
     """A model may be named by a string: it arrives as a recipe all the same."""
     field = spec.inputs.model_fields.get(port)
-    return isinstance(value, str) and field is not None and any(type(m).__name__ == "Model" for m in field.metadata)
+    return isinstance(value, str) and field is not None and any(isinstance(mark, Model) for mark in marks_of(field))
 
 
 def returned(spec: NodeSpec, result: object) -> Returned:

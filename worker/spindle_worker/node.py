@@ -220,7 +220,7 @@ def ports(model: type[BaseModel]) -> dict[str, Port]:
 
 def _port(info: FieldInfo, schema: dict[str, Any]) -> Port:
     about: dict[str, Any] = {"required": info.is_required(), "description": info.description or ""}
-    for mark in [*info.metadata, *_inner_marks(info.annotation)]:
+    for mark in marks_of(info):
         if isinstance(mark, Handle):
             return Port(kind="handle", handle=mark.kind, **about)
         if isinstance(mark, Model):
@@ -239,6 +239,11 @@ def _list_bounds(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _is_list(annotation: Any) -> bool:
     return get_origin(annotation) is list or any(_is_list(part) for part in get_args(annotation))
+
+
+def marks_of(info: FieldInfo) -> list[Any]:
+    """What a field's annotation carries beside its type, also inside a union."""
+    return [*info.metadata, *_inner_marks(info.annotation)]
 
 
 def _inner_marks(annotation: Any) -> list[Any]:

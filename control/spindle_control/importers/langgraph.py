@@ -140,7 +140,7 @@ class _Translation:
         ports = node.service.get("params", {})
         node.inputs |= node.service.get("defaults", {})
         for part in ("params", "input"):
-            given = node.body.get(part) or {}
+            given = node.body.get(part, {})
             if not isinstance(given, dict):
                 self._findings.error((*node.path, part), "wrong-type", f"`{part}` is an object")
                 continue
@@ -213,7 +213,10 @@ class _Translation:
         return bool(shared)
 
     def _emit(self, node: _Node) -> None:
-        parts = {name: (*node.path, part, name) for part in ("params", "input") for name in node.body.get(part) or ()}
+        parts: dict[str, Path] = {}
+        for part in ("params", "input"):
+            given = node.body.get(part)
+            parts |= {name: (*node.path, part, name) for name in given} if isinstance(given, dict) else {}
         ports = node.service.get("params", {})
         origins = {ports.get(name, name): path for name, path in parts.items()}
         title = node.body.get("name")
@@ -223,7 +226,8 @@ class _Translation:
 
     def _give_outputs(self) -> None:
         """What the last nodes give that is no handle is what the workflow gives."""
-        read = {edge["from"] for edge in self._document.get("edges", ()) if isinstance(edge, dict) and "from" in edge}
+        edges = [edge for edge in self._document.get("edges", ()) if isinstance(edge, dict)]
+        read = {edge["from"] for edge in edges if isinstance(edge.get("from"), str)}
         for name, node in self._nodes.items():
             known = self._catalog.types.get(node.service.get("type", "")) if self._catalog else None
             if name in read or known is None or any(_refers(other.inputs, node.id) for other in self._nodes.values()):

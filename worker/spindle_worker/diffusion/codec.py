@@ -17,6 +17,8 @@ def encode_text(
     model: LoadedModel, prompt: str, negative_prompt: str = "", *, guided: bool = True, how: Wording = PLAIN
 ) -> Conditioning:
     """Encode a prompt, and with `guided` a negative one; models that own their loop get the words as they are."""
+    if model.layout == "vae":
+        raise BadInput(f"The model {model.name} is a VAE alone: it encodes no prompts")
     words: dict[str, Any] = {"recipe": model.recipe, "prompt": prompt, "negative_prompt": negative_prompt}
     if model.layout == "pipeline":
         if how.layer is not None:
@@ -67,7 +69,7 @@ def latent_space(model: LoadedModel) -> tuple[object, ...]:
     """What says whether two models' latents mean the same, as far as their configurations tell: channels, scale."""
     config = getattr(getattr(model.pipe, "vae", None), "config", None)
     names = ("latent_channels", "scaling_factor", "shift_factor")
-    return (model.layout == "pipeline", model.scale, *(getattr(config, name, None) for name in names))
+    return (model.scale, *(getattr(config, name, None) for name in names))
 
 
 def decode_latents(model: LoadedModel, latents: LatentBatch) -> Image.Image:

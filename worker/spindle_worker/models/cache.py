@@ -23,7 +23,7 @@ from spindle_worker.models.adapters import AdapterFile, key_of
 from spindle_worker.models.device import configure_torch, memory_errors, release_memory, resolve_device, resolve_dtype
 from spindle_worker.models.errors import ModelChanged, ModelRefused
 from spindle_worker.models.library import Entry, ModelLibrary
-from spindle_worker.models.loading import LAYOUTS, Adapters, LoadedModel, load
+from spindle_worker.models.loading import Adapters, LoadedModel, layout_of, load
 
 Key = tuple[str, str, str]
 Listener = Callable[["CacheEvent"], None]
@@ -193,7 +193,7 @@ class ModelCache:
         return file
 
     def _estimate(self, entry: Entry) -> int:
-        unet = LAYOUTS.get(entry.contents.pipeline, "pipeline") != "pipeline"
+        unet = layout_of(entry.contents.pipeline) != "pipeline"
         if not self.options.budget_bytes:
             raise ModelRefused('Models are for the gpu slot of this worker: the node type needs queue="gpu"')
         size = entry.contents.size(resolve_dtype(self.options.dtype, self.device, unet=unet).itemsize)

@@ -1,7 +1,7 @@
 """Builds a model from its folder: the diffusers pipeline, and what our code needs to know of it.
 
 `layout` says who owns the denoise loop: "sd" (one text encoder) and "sdxl" (two, with pooled embeddings and size
-conditioning) are UNets that run through `spindle_worker.diffusion.loop`; "pipeline" is any other class.
+conditioning) are UNets that run through `spindle_worker.diffusion.loop`; "vae" is a VAE alone; "pipeline" any other.
 """
 
 import logging
@@ -13,8 +13,9 @@ from spindle_worker.models.adapters import AdapterFile, lay_over, read_laid
 from spindle_worker.models.device import ignore_harmless_warnings, memory_errors, resolve_dtype
 from spindle_worker.models.errors import ModelRefused
 from spindle_worker.models.library import Entry, Recommended
+from spindle_worker.models.weights import VAE_CLASSES
 
-Layout = Literal["sd", "sdxl", "pipeline"]
+Layout = Literal["sd", "sdxl", "pipeline", "vae"]
 LAYOUTS: dict[str, Layout] = {
     "StableDiffusionPipeline": "sd",
     "StableDiffusionImg2ImgPipeline": "sd",
@@ -62,12 +63,14 @@ class Adapters:
 
 def load(entry: Entry, device: str, dtype: str, adapters: Adapters = Adapters()) -> LoadedModel:
     """Load a model into `device`. Raises ModelRefused, OutOfMemory."""
-    layout = LAYOUTS.get(entry.contents.pipeline, "pipeline")
+    layout = layout_of(entry.contents.pipeline)
     torch_dtype = resolve_dtype(dtype, device, unet=layout != "pipeline")
     ignore_harmless_warnings()
     with memory_errors():
         pipe = _pipeline(entry, torch_dtype)
         pipe.set_progress_bar_config(disable=True)
+        if adapters.files and layout == "vae":
+            raise ModelRefused(f"The model {entry.name} is a VAE alone, over which no adapters go")
         if adapters.files:
             lay_over(pipe, adapters.files, read_laid(adapters.laid))
         pipe.to(device)
@@ -77,9 +80,48 @@ def load(entry: Entry, device: str, dtype: str, adapters: Adapters = Adapters())
     return LoadedModel(*about, adapters=tuple(adapters.laid))
 
 
+def layout_of(pipeline: str) -> Layout:
+    """Which layout a class of diffusers has."""
+    return "vae" if pipeline.startswith(VAE_CLASSES) else LAYOUTS.get(pipeline, "pipeline")
+
+
+class LoneVae:
+    """A VAE with as much of a pipeline around it as decoding and encoding need."""
+
+    def __init__(self, vae: Any) -> None:
+        self.vae = vae
+        self.components = {"vae": vae}
+        levels = getattr(vae.config, "block_out_channels", None) or vae.config.encoder_block_out_channels
+        self.vae_scale_factor = 2 ** (len(levels) - 1)
+
+    def to(self, device: str) -> None:
+        """Move it."""
+        self.vae.to(device)
+
+    def set_progress_bar_config(self, **_options: Any) -> None:
+        """It shows no progress."""
+
+
+def _lone_vae(entry: Entry, dtype: Any) -> LoneVae:
+    import diffusers
+
+    cls: Any = getattr(diffusers, entry.contents.pipeline, None)
+    if cls is None:
+        raise ModelRefused(f"The model {entry.name} is of a class that diffusers does not have")
+    options = {"torch_dtype": dtype, "use_safetensors": True, "local_files_only": True}
+    try:
+        return LoneVae(cls.from_pretrained(str(entry.folder), variant=entry.contents.variant, **options))
+    except MemoryError:
+        raise
+    except Exception as error:  # a folder is whatever someone put there
+        raise _refusal(entry, error) from error
+
+
 def _pipeline(entry: Entry, dtype: Any) -> Any:
     import diffusers
 
+    if layout_of(entry.contents.pipeline) == "vae":
+        return _lone_vae(entry, dtype)
     named = getattr(diffusers, entry.contents.pipeline, None)
     if not (isinstance(named, type) and issubclass(named, diffusers.DiffusionPipeline)):
         raise ModelRefused(f"The model {entry.name} is of a class that diffusers does not have")
@@ -114,7 +156,7 @@ def _prepare(pipe: Any, layout: Layout) -> None:
     if layout == "pipeline":
         return
     vae = pipe.vae
-    if pipe.unet.config.in_channels != vae.config.latent_channels:
+    if layout != "vae" and pipe.unet.config.in_channels != vae.config.latent_channels:
         raise ModelRefused("The model's UNet takes more than latents (inpainting?); such models are not run yet")
     if vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False):
         vae.to(torch.float32)

@@ -18,6 +18,8 @@ from spindle_worker.models.errors import ModelRefused
 MAX_HEADER = 100 * 1024 * 1024
 """Bytes; the limit that the safetensors library has too."""
 
+VAE_CLASSES = "Autoencoder"
+"""How the names of diffusers' VAE classes begin."""
 _SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 _OTHER_SIZES = {"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1}
 _LIBRARIES = {"diffusers", "transformers"}
@@ -42,6 +44,9 @@ class Contents:
 
 def inspect_folder(folder: Path) -> Contents:
     """Read a model folder's index and the headers of its weights. Raises ModelRefused."""
+    lone = _lone_vae(folder)
+    if lone is not None:
+        return lone
     index = read_json(folder / "model_index.json")
     components = _components(index)
     weighty = [name for name in components if (folder / name / "config.json").is_file()]
@@ -55,6 +60,19 @@ def inspect_folder(folder: Path) -> Contents:
             more_floats, more_other = _count(read_header(path))
             floats, other = floats + more_floats, other + more_other
     return Contents(str(index["_class_name"]), tuple(components), variant, floats, other)
+
+
+def _lone_vae(folder: Path) -> Contents | None:
+    """What a folder with nothing but a VAE holds: `config.json` and weights; None for any other folder."""
+    if (folder / "model_index.json").is_file() or not (folder / "config.json").is_file():
+        return None
+    name = read_json(folder / "config.json").get("_class_name")
+    if not (isinstance(name, str) and name.startswith(VAE_CLASSES)):
+        return None
+    variants = _variants(folder)
+    variant = _common_variant({"vae": variants})
+    counted = [_count(read_header(path)) for path in variants[variant]]
+    return Contents(name, ("vae",), variant, sum(each[0] for each in counted), sum(each[1] for each in counted))
 
 
 def read_json(path: Path) -> dict[str, Any]:

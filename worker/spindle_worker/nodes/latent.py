@@ -15,7 +15,7 @@ from spindle_worker.node import Conditioning, Context, Field, Image, Inputs, Lat
 from spindle_worker.nodes.conditioning import encoded
 from spindle_worker.nodes.image import fitted
 from spindle_worker.nodes.mask import grey_under, mask_cells, mask_of
-from spindle_worker.nodes.sampling import Sized, Words, loaded, request
+from spindle_worker.nodes.sampling import Sized, Words, loaded, refuse_lone_vae, request
 from spindle_worker.pictures import flat_rgb, read_picture, write_picture
 
 
@@ -170,6 +170,7 @@ def latents_in(value: Any) -> LatentBatch:
 
 def _encoded_for(model: LoadedModel, words: Encoded, what: str) -> None:
     """Refuse prompts of another model, unless its text encoders give what this one takes."""
+    refuse_lone_vae(model)
     if model.layout == "pipeline":
         fits = words.positive is None
     else:

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from spindle_common.problems import BadInput
 from spindle_worker.diffusion import Conditioning, Request, SchedulerName
 from spindle_worker.models import LoadedModel
 from spindle_worker.node import Context, Field, Inputs, ModelRef
@@ -83,10 +84,17 @@ def guidance(model: LoadedModel, inputs: Sampling) -> float:
 
 
 def usual_settings(model: LoadedModel) -> dict[str, Any]:
-    """What the model recommends; where it is silent, what its pipeline does by default."""
+    """What the model recommends; where it is silent, what its pipeline does by default. Raises BadInput."""
+    refuse_lone_vae(model)
     if "usual" not in model.memo:
         model.memo["usual"] = _pipeline_defaults(model) | model.recommended.model_dump(exclude_none=True)
     return model.memo["usual"]  # type: ignore[no-any-return]
+
+
+def refuse_lone_vae(model: LoadedModel) -> None:
+    """Refuse a model that is a VAE and nothing else. Raises BadInput."""
+    if model.layout == "vae":
+        raise BadInput(f"The model {model.name} is a VAE alone: it makes no pictures")
 
 
 def _pipeline_defaults(model: LoadedModel) -> dict[str, Any]:

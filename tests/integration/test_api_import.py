@@ -1,0 +1,97 @@
+"""Importing through the API, and an imported workflow that runs: ComfyUI's plain graph on the model that ships."""
+
+import asyncio
+import io
+import json
+from typing import Any
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from support.control import API, Control
+
+pytest.importorskip("torch")
+
+IMPORT = f"{API}/workflows:import"
+
+
+def graph(**changes: Any) -> dict[str, Any]:
+    links = {"model": ["1", 0], "positive": ["2", 0], "negative": ["3", 0], "latent_image": ["4", 0]}
+    how = {"seed": 3, "steps": 4, "cfg": 3, "sampler_name": "euler", "scheduler": "sgm_uniform", "denoise": 1}
+    bodies: dict[str, tuple[str, dict[str, Any]]] = {
+        "1": ("CheckpointLoaderSimple", {"ckpt_name": "tiny.safetensors"}),
+        "2": ("CLIPTextEncode", {"text": "a large (red:1.2) circle on a blue background", "clip": ["1", 1]}),
+        "3": ("CLIPTextEncode", {"text": "", "clip": ["1", 1]}),
+        "4": ("EmptyLatentImage", {"width": 64, "height": 64, "batch_size": 1}),
+        "5": ("KSampler", how | links),
+        "6": ("LatentUpscaleBy", {"samples": ["5", 0], "upscale_method": "bicubic", "scale_by": 1.5}),
+        "7": ("KSampler", how | links | {"latent_image": ["6", 0], "denoise": 0.5, "seed": 4}),
+        "8": ("VAEDecode", {"samples": ["7", 0], "vae": ["1", 2]}),
+        "9": ("SaveImage", {"images": ["8", 0], "filename_prefix": "round"}),
+    }
+    return {id_: {"class_type": name, "inputs": inputs} for id_, (name, inputs) in bodies.items()} | changes
+
+
+def png(**texts: str) -> bytes:
+    info, out = PngInfo(), io.BytesIO()
+    for keyword, text in texts.items():
+        info.add_text(keyword, text, zip=True)
+    Image.new("RGB", (4, 4)).save(out, "PNG", pnginfo=info)
+    return out.getvalue()
+
+
+async def test_an_imported_graph_runs(staffed: Control) -> None:
+    response = await staffed.http.post(IMPORT, json=graph())
+    assert response.status_code == 200, response.text
+    found = response.json()
+    assert found["dialect"] == "comfyui"
+    assert {note["code"] for note in found["notes"]} <= {"model-named"}
+    valid = await staffed.http.post(f"{API}/workflows:validate", json=found["workflow"])
+    assert valid.status_code == 200, valid.text
+    accepted = await staffed.http.post(f"{API}/runs", json={"workflow": found["workflow"]})
+    assert accepted.status_code == 202, accepted.text
+    run = accepted.json()["id"]
+    record: dict[str, Any] = accepted.json()
+    async with asyncio.timeout(120):
+        while record["status"] in {"queued", "running"}:
+            record = (await staffed.http.get(f"{API}/runs/{run}?wait=20s")).json()
+    assert record["status"] == "completed", json.dumps(record["problem"])
+    assert record["outputs"]["round"]["media_type"] == "image/png"
+    content = await staffed.http.get(f"{API}/artifacts/{record['outputs']['round']['digest']}/content")
+    assert Image.open(io.BytesIO(content.content)).size == (96, 96)
+
+
+async def test_a_picture_is_read(staffed: Control) -> None:
+    headers = {"Content-Type": "image/png"}
+    text = json.dumps(graph()).replace('"inputs"', '"is_changed": [NaN], "inputs"')
+    kept = await staffed.http.post(IMPORT, content=png(prompt=text, workflow="{}"), headers=headers)
+    assert kept.json()["workflow"] == (await staffed.http.post(IMPORT, json=graph())).json()["workflow"]
+    editors = await staffed.http.post(IMPORT, content=png(workflow="{}"), headers=headers)
+    assert (editors.status_code, editors.json()["errors"][0]["code"]) == (422, "ui-format")
+    nothing = await staffed.http.post(IMPORT, content=png(), headers=headers)
+    assert (nothing.status_code, nothing.json()["errors"][0]["code"]) == (422, "no-output")
+    bomb = await staffed.http.post(IMPORT, content=png(prompt=" " * 20_000_000), headers=headers)
+    assert (bomb.status_code, "larger than" in bomb.json()["detail"]) == (400, True)
+    for broken in (b"", b"no picture", png(prompt="{")[:-30], png(prompt="{"), png(prompt="[" * 100_000)):
+        assert (await staffed.http.post(IMPORT, content=broken, headers=headers)).status_code in {400, 422}
+
+
+async def test_options_stand_around_the_document(staffed: Control) -> None:
+    mapped = {"document": graph(), "dialect": "comfyui", "models": {"tiny.safetensors": "tiny"}}
+    assert (await staffed.http.post(IMPORT, json=mapped)).json()["notes"] == []
+    mistaken: list[dict[str, Any]] = [{"dialect": "basic"}, {"models": {"a": 1}}, {"models": []}, {"services": 7}]
+    for wrong in mistaken:
+        refused = await staffed.http.post(IMPORT, json={"document": graph(), **wrong})
+        assert refused.status_code == 400
+        assert refused.json()["errors"][0]["pointer"] == "/" + next(iter(wrong))
+
+
+async def test_what_is_in_the_way_is_told_at_once(staffed: Control) -> None:
+    unknown = {"class_type": "Nobody's", "inputs": {}}
+    changes = {"2": unknown, "3": unknown | {"class_type": "ControlNetLoader"}}
+    refused = await staffed.http.post(IMPORT, json={"prompt": graph(**changes)})
+    assert refused.status_code == 422
+    assert refused.headers["Content-Type"] == "application/problem+json"
+    errors = [(each["pointer"], each["code"]) for each in refused.json()["errors"] if each["severity"] == "error"]
+    assert errors == [("/prompt/2/class_type", "unknown-class"), ("/prompt/3/class_type", "not-yet")]
