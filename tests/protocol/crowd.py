@@ -23,6 +23,7 @@ class Crowd:
         self.db = Database()
         self.checker = Checker(self.db, mixed=old is not None)
         self.world = World(client, seed, self.checker.after, script)
+        self.checker.clock = lambda: self.world.clock.ms
         self._old = old
         self._requests: deque[tuple[str, Row]] = deque()
         self._asked = 0

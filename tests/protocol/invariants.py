@@ -5,6 +5,7 @@ nothing it says depends on what the script writes for itself alone.
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from protocol.database import ENDED, Database
@@ -13,17 +14,18 @@ from protocol.world import Command, Violation
 from spindle_common import keys
 
 CLOSED = (*ENDED, "skipped")
-FENCED_TASKS = {"commit", "give_back", "tick"}
+FENCED_TASKS = {"commit", "give_back", "tick", "cache_wait", "cache_found"}
 FENCED_RUNS = {"dispatch", "settle", "finish", "park", "parked", "audit"}
 REFUSALS = {"stale", "ended", "repeat", "missing", "exists", "busy", "queued", "running", "paused", "parking", *ENDED}
 DONE = {("own", "paused"), ("pause", "paused"), ("park", "parking"), ("queued", "queued")}
 FOLLOWS = {
     "": {"queued", "completed", "skipped"},
-    "queued": {"started", "retrying", "completed", "failed", "skipped"},
-    "started": {"started", "retrying", "completed", "failed", "skipped"},
-    "retrying": {"started", "retrying", "completed", "failed", "skipped"},
+    "queued": {"started", "retrying", "waiting", "completed", "failed", "skipped"},
+    "started": {"started", "retrying", "waiting", "completed", "failed", "skipped"},
+    "retrying": {"started", "retrying", "waiting", "completed", "failed", "skipped"},
+    "waiting": {"started", "retrying", "waiting", "completed", "failed", "skipped"},
 }
-STATUS = {"queued": {"queued"}, "started": {"running"}, "retrying": {"queued", "waiting"}}
+STATUS = {"queued": {"queued"}, "started": {"running"}, "retrying": {"queued", "waiting"}, "waiting": {"waiting"}}
 
 
 class Checker:
@@ -31,6 +33,8 @@ class Checker:
 
     def __init__(self, db: Database, *, mixed: bool = False) -> None:
         self._db, self._mixed = db, mixed
+        self.clock: Callable[[], int] = lambda: 0
+        self._silent: set[tuple[str, str]] = set()
         self.last = Snapshot()
         self.refused = 0
         self._run_ends: dict[str, str] = {}
@@ -49,6 +53,7 @@ class Checker:
         self._i4_events(now)
         self._i5_places(now)
         self._i5_slots(now)
+        self._one_flight(now)
         self._pump(before, now, command)
 
     def _remember_takes(self, command: Command, reply: Any) -> None:
@@ -189,6 +194,25 @@ class Checker:
         for queue in slots.keys() | now.sets.get("slots", {}).keys():
             demand(now.slots(queue) == slots.get(queue, 0), "I5: slots are those of live workers", queue)
 
+    def _one_flight(self, now: Snapshot) -> None:
+        """Of those that want the same one computes, and whoever waits holds nothing."""
+        leaders: dict[str, str] = {}
+        for task, fields in now.tasks.items():
+            if fields["state"] == "running" and int(fields["lease_until"]) <= self.clock():
+                self._silent.add((task, fields["attempt"]))
+        for task, flights in now.flights.items():
+            fields = now.tasks.get(task, {})
+            if fields.get("state") != "running" or (task, fields["attempt"]) in self._silent:
+                continue
+            for path, name in flights.items():
+                if path != "t" and not path.startswith("~") and keys.PREFIX + "cache:" + name not in now.raw:
+                    one = leaders.setdefault(name, task)
+                    demand(one == task or self._mixed, "flights: one computes what others want", (name, one, task))
+        for task, fields in now.tasks.items():
+            waits = fields.get("waits", "").split()
+            demand(not waits or fields["state"] == "waiting" or self._mixed, "flights: who waits holds nothing", task)
+            demand(not waits or task not in now.flights or self._mixed, "flights: who waits leads nothing", task)
+
     def _pump(self, before: Snapshot, now: Snapshot, command: Command) -> None:
         for queue in now.streams:
             room = 2 * now.slots(queue)
@@ -205,9 +229,11 @@ class Checker:
         """Nothing is under way and nobody is there any more: what may be left, and nothing else."""
         kept = {keys.COUNTERS, keys.SLOTS, keys.DEAD, *(keys.queue(queue) for queue in self.last.streams)}
         expiring = {key for key, (_, more) in self.last.raw.items() if key.startswith(keys.drive("")) and more[0] > 0}
-        left = self.last.raw.keys() - kept - expiring
+        entries = tuple(keys.PREFIX + kind for kind in ("cache:", "cache_counts:"))
+        left = {key for key in self.last.raw.keys() - kept - expiring if not key.startswith(entries)}
         if self._mixed:  # a forgotten worker of the version before writes itself down again when it takes
-            left = {key for key in left if not key.startswith(keys.worker(""))}
+            flights = tuple(keys.PREFIX + kind for kind in ("flight:", "flights:", "waiters:"))
+            left = {key for key in left if not key.startswith((keys.worker(""), *flights))}
         demand(not left, "I5: nothing is left", sorted(left))
         for queue, stream in self.last.streams.items():
             demand(not (stream.entries or stream.pending), "I5: streams are empty", queue)

@@ -56,6 +56,7 @@ class Snapshot:
     streams: dict[str, Stream] = field(default_factory=dict)
     lanes: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     sets: dict[str, dict[str, str]] = field(default_factory=dict)
+    flights: dict[str, Hash] = field(default_factory=dict)
 
     def in_lane(self, task: str) -> int:
         """In how many lanes a task is."""
@@ -78,6 +79,7 @@ def parse(dump: str) -> Snapshot:
 
 def _file(shot: Snapshot, kind: str, rest: str, value: Any, more: Any) -> None:
     hashes = {"run": shot.runs, "ledger": shot.ledgers, "task": shot.tasks, "worker": shot.workers}
+    hashes["flights"] = shot.flights
     if kind in hashes:
         hashes[kind][rest] = _pairs(value)
     elif kind == "events":

@@ -58,8 +58,6 @@ MUTANTS = {
         "  for _, waiter in ipairs(waiters) do unwait(waiter, P .. 'task:' .. waiter) end\n",
     ),
     "two fly": ("    elseif leader and leader ~= task then\n", "    elseif false then\n"),
-    "a leader leaves nothing behind": ("  for _, name in ipairs(names) do release(name, task) end\n", ""),
-    "a cancelled one waits on": ("  unwait(task, key)\n  call('DEL', key)\n", "  call('DEL', key)\n"),
     "dispatched again": ("if call('HSETNX', key, 'run', run) == 1 then", "if call('HSET', key, 'run', run) >= 0 then"),
 }
 

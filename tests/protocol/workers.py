@@ -1,14 +1,18 @@
-"""Simulated workers: they register, take, beat, commit, give back, drain, in any order that a real one might."""
+"""Simulated workers: they register, take, beat, commit, give back, drain, in any order that a real one might.
+
+Nodes of a tenant whose paths end alike are the same work: what one worker computes others may find, or wait for.
+"""
 
 import json
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from protocol.database import QUEUES
 from protocol.world import LEASE, Command, World
+from spindle_common.cache import LEAD, WAIT, Cache, Wanted, outputs_of
 from spindle_common.problems import Crashed, Unavailable
 from spindle_common.queue import NodeEnd, Queue, Right, Taken, compact, outcome_text
 
@@ -32,6 +36,7 @@ class Held:
     taken: Taken
     right: Right
     open: list[str]
+    found: dict[str, str] = field(default_factory=dict)
 
 
 class Worker:
@@ -39,6 +44,7 @@ class Worker:
 
     def __init__(self, world: World, name: str, rng: random.Random, script: str | None = None) -> None:
         self._queue: Queue = world.queue(script)
+        self._cache = Cache(self._queue.client, world.script)
         self._world, self._name, self._rng = world, name, rng
         self._slots = {queue: rng.choice((1, 1, 2)) for queue in QUEUES if rng.random() < 0.6} or {"cpu": 1}
         self._old = script is not None
@@ -107,8 +113,24 @@ class Worker:
         elif draw < 0.2:
             await patiently(lambda: self._queue.give_back(right, "crash", spent=SPENT))
             self._held.remove(held)
+        elif not self._old and path not in held.found and self._rng.random() < 0.9:
+            await self._look(held, Wanted(path, f"t.same@1:{path[-1]}", fly=path != "t"))
         else:
             await self._commit(held)
+
+    async def _look(self, held: Held, wanted: Wanted) -> None:
+        looked = await patiently(lambda: self._cache.recall(held.right, [wanted]))
+        if looked.refused:
+            self._held.remove(held)
+            return
+        answer = looked.answers[0]
+        if answer == WAIT:
+            await patiently(lambda: self._cache.wait(held.right, [wanted]))
+            self._held.remove(held)
+        elif answer != LEAD and self._rng.random() < 0.6:  # its bytes are gone
+            await patiently(lambda: self._cache.lost(looked.tenant, wanted.name, answer))
+        else:
+            held.found[wanted.path] = answer
 
     async def _commit(self, held: Held) -> None:
         count = self._rng.randint(1, len(held.open))
@@ -122,6 +144,10 @@ class Worker:
             self._held.remove(held)
 
     def _end(self, held: Held, path: str) -> NodeEnd:
+        found = held.found.get(path, LEAD)
+        if found != LEAD:
+            outputs = outputs_of(found)
+            return NodeEnd(path, outcome_text("completed", outputs=outputs, reused=True), compact({"outputs": outputs}))
         if self._rng.random() < 0.08:
             problem = {"problem": {"title": "no"}}
             return NodeEnd(path, outcome_text("failed", **problem), compact(problem))
