@@ -1,8 +1,9 @@
 """Schemas to code, and code to schemas; `--check` fails on drift and says how to mend it.
 
 Way of the data: `common/schemas/*.schema.json` -> datamodel-code-generator -> `common/spindle_common/contracts/`
-(Pydantic models), and the settings' and built-in nodes' schemas, which code owns, -> `common/schemas/derived/`, and the
-nodes' tables of ports -> `docs/nodes.md`. All is generated beside the tree first, so that a check never touches it.
+(Pydantic models), and the settings' and built-in nodes' schemas, which code owns, -> `common/schemas/derived/`, and
+the nodes' tables of ports -> `docs/nodes.md`, and the language's tables -> `docs/workflow.md` and `docs/mistakes.md`.
+All is generated beside the tree first, so that a check never touches it.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 from derive import builtin_manifest, derived_documents
+from language import with_tables
 from reference import with_reference
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,6 +25,7 @@ SCHEMAS = ROOT / "common" / "schemas"
 CONTRACTS = ROOT / "common" / "spindle_common" / "contracts"
 DERIVED = SCHEMAS / "derived"
 NODES_PAGE = ROOT / "docs" / "nodes.md"
+LANGUAGE_PAGES = (ROOT / "docs" / "workflow.md", ROOT / "docs" / "mistakes.md")
 HEADER = '"""Generated from common/schemas by `just gen`; do not edit."""\n'
 OPTIONS = shlex.split(
     "--input-file-type jsonschema --schema-version 2020-12 --output-model-type pydantic_v2.BaseModel "
@@ -94,10 +97,12 @@ def main() -> int:
         if not check:
             _replace(derived, DERIVED)
         stale += [f"{DERIVED.relative_to(ROOT)}/{name}" for name in drift(derived, DERIVED)]
-    page = with_reference(NODES_PAGE.read_text(), builtin_manifest())
-    if not check:
-        NODES_PAGE.write_text(page)
-    stale += [str(NODES_PAGE.relative_to(ROOT))] if NODES_PAGE.read_text() != page else []
+    pages = {NODES_PAGE: with_reference(NODES_PAGE.read_text(), builtin_manifest())}
+    pages |= {page: with_tables(page.read_text()) for page in LANGUAGE_PAGES}
+    for page, text in pages.items():
+        if not check:
+            page.write_text(text)
+        stale += [str(page.relative_to(ROOT))] if page.read_text() != text else []
     if stale:
         print("out of date:", *stale, "mend it with: ./dev gen, then commit what changed", sep="\n  ")
     return 1 if stale else 0

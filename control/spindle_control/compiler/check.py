@@ -4,17 +4,8 @@
 
 The shape comes first (`structure`), then level by level (`levels`), the innermost first: inputs, nodes with their
 ports, outputs, circles, and last, in a level that is otherwise right, whether its handles can stay where they are
-(`fusion`). A mistake in one place never hides those in another. The codes, which never change their meaning:
-
-    shape      wrong-type missing-key unknown-key bad-value bad-id reserved-id bad-duration bad-number bad-text
-    limits     too-large too-deep too-many-nodes too-many-mistakes
-    inputs     bad-schema bad-default            warning: unknown-keyword
-    nodes      unknown-type unknown-version unknown-port missing-input unknown-queue     warning: no-worker
-    flows      missing-output unknown-workflow recursive-call bad-workflow
-    values     bad-literal type-mismatch unknown-model handle-crosses secret-shown
-    references bad-reference unknown-marker unknown-node unknown-output unknown-input self-reference cycle
-               bad-expression
-    binding    bad-input missing-input unknown-input
+(`fusion`). A mistake in one place never hides those in another.
+`codes` says what each code means, once and for ever.
 """
 
 from collections.abc import Mapping

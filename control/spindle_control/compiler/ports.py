@@ -122,6 +122,8 @@ class PortCheck:
 
     def _fit_mixture(self, value: Any, schema: Any, pointer: str) -> None:
         """Go into a literal that holds references, as far as its schema says what belongs where."""
+        if isinstance(value, dict) and any(key.startswith("$") for key in value):
+            return  # a slip of the pen, which `find` has told of
         kind = "array" if isinstance(value, list) else "object"
         if self._port.handle or self._scope.clash(_CONTAINERS[kind], schema):
             wanted = f"a handle ({self._port.handle})" if self._port.handle else describe(schema)
