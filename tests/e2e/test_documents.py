@@ -110,7 +110,12 @@ def test_the_python_program(folder: Path, url: str) -> None:
 
 def test_the_program_that_repeats_a_run(folder: Path, url: str) -> None:
     program = containing("docs/api.md", "python", "asyncio.run").replace(ADDRESS, url)
-    assert run(folder, url, sys.executable, "-c", program) == "True True\n[]\n"
+    assert run(folder, url, sys.executable, "-c", program) .splitlines() == [
+        "True True",
+        "{'reuse': [], 'run': ['text'], 'skip': []}",
+        "True",
+        "[]",
+    ]
 
 
 def test_the_lines_and_the_program_of_the_library(folder: Path, url: str) -> None:

@@ -13,7 +13,7 @@ from spindle_control.cli import app
 from support.cluster import workflow
 from support.control import API, Control
 from support.manned import manned
-from support.operating import RUNS, ended, node_is, parked, submit
+from support.operating import RUNS, ended, parked, submit
 from support.redis_server import RedisServer
 from support.worker_process import WorkerProcess
 
@@ -95,7 +95,7 @@ async def test_why_a_node_was_skipped(control: Control) -> None:
         "nodes": {
             "base": value({"$expr": "inputs.item * 10"}),
             "big": value({"$from": "base.value"}, when="base.value >= inputs.at_least"),
-            "reader": value({"$from": "big.value"}),
+            "reader": {"type": "value.const@1", "inputs": {"value": {"$from": "big.value"}}},
         },
     }
     nodes = {
