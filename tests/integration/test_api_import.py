@@ -1,17 +1,13 @@
-"""Importing through the API, and an imported workflow that runs: ComfyUI's plain graph on the model that ships."""
+"""Importing through the API: documents, pictures, options, refusals."""
 
-import asyncio
 import io
 import json
 from typing import Any
 
-import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from support.control import API, Control
-
-pytest.importorskip("torch")
 
 IMPORT = f"{API}/workflows:import"
 
@@ -41,7 +37,7 @@ def png(**texts: str) -> bytes:
     return out.getvalue()
 
 
-async def test_an_imported_graph_runs(staffed: Control) -> None:
+async def test_an_imported_graph_is_valid(staffed: Control) -> None:
     response = await staffed.http.post(IMPORT, json=graph())
     assert response.status_code == 200, response.text
     found = response.json()
@@ -49,17 +45,6 @@ async def test_an_imported_graph_runs(staffed: Control) -> None:
     assert {note["code"] for note in found["notes"]} <= {"model-named"}
     valid = await staffed.http.post(f"{API}/workflows:validate", json=found["workflow"])
     assert valid.status_code == 200, valid.text
-    accepted = await staffed.http.post(f"{API}/runs", json={"workflow": found["workflow"]})
-    assert accepted.status_code == 202, accepted.text
-    run = accepted.json()["id"]
-    record: dict[str, Any] = accepted.json()
-    async with asyncio.timeout(120):
-        while record["status"] in {"queued", "running"}:
-            record = (await staffed.http.get(f"{API}/runs/{run}?wait=20s")).json()
-    assert record["status"] == "completed", json.dumps(record["problem"])
-    assert record["outputs"]["round"]["media_type"] == "image/png"
-    content = await staffed.http.get(f"{API}/artifacts/{record['outputs']['round']['digest']}/content")
-    assert Image.open(io.BytesIO(content.content)).size == (96, 96)
 
 
 async def test_a_picture_is_read(staffed: Control) -> None:

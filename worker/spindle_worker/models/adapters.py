@@ -6,6 +6,7 @@ They are configured beside the models: a name whose source is a `*.safetensors` 
 apart from the model without them, their weights added into its own, so that sampling costs the same.
 """
 
+import importlib.util
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -67,6 +68,8 @@ def key_of(adapters: Sequence[Mapping[str, Any]]) -> str:
 
 def lay_over(pipe: Any, files: Sequence[AdapterFile], laid: Sequence[Laid]) -> None:
     """Add adapters' weights into those of a pipeline. Raises ModelRefused where they do not fit."""
+    if importlib.util.find_spec("peft") is None:
+        raise ModelRefused("Adapters need the package peft, which this worker does not have")
     names = [f"adapter_{at}" for at in range(len(files))]
     for name, file in zip(names, files, strict=True):
         _load(pipe, file, name)
