@@ -19,14 +19,13 @@ from spindle_control.compiler import bind_inputs
 from spindle_control.garbage import digest_pattern
 from spindle_control.library import Chosen, Library
 from spindle_control.merging import merge
-from spindle_control.paths import Nodes, is_path, split
+from spindle_control.paths import Nodes, is_path
 from spindle_control.reuse import After, Before, Shares, share
 from spindle_control.rows import Json, RunRow
 
 _MEMBERS = frozenset({"from", "workflow", "patch", "inputs", "priority"})
 _MOST_NAMED = 1000
 _HEADS_AT_ONCE = 32
-_REPEATED = ("flow.map@1", "flow.loop@1")
 Exists = Callable[[str], Awaitable[bool]]
 
 
@@ -140,14 +139,9 @@ def _check_named(names: list[str], nodes: Nodes) -> None:
 
 
 def _misnamed(pointer: str, name: str, nodes: Nodes) -> Mistake | None:
-    node = nodes.at(name) if is_path(name) else None
-    if node is None:
-        return mistake(pointer, "unknown-node", f"the workflow has no node {name[:100]!r}", "name it by its path")
-    outer = [name[:at] for at, char in enumerate(name) if char == "."]
-    for each in (*outer, name):
-        kind, (_, _, number) = (nodes.at(each) or {}).get("type"), split(each)
-        if number is not None and kind not in _REPEATED:
-            return mistake(pointer, "unknown-node", f"`{each}` is no instance: {kind} runs what it has but once")
-        if number is None and kind in _REPEATED and each != name:
-            return mistake(pointer, "unknown-node", f"`{name}` names no item", f"write `{each}[0]`, or `{each}`")
-    return None
+    why = nodes.misplaced(name) if is_path(name) else f"{name[:100]!r} is no path"
+    return (
+        None
+        if why is None
+        else mistake(pointer, "unknown-node", why, "name nodes by their paths: image, vars[3].image")
+    )

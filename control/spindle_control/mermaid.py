@@ -99,7 +99,7 @@ class _Chart:
         return name
 
     def _label(self, prefix: str, id_: str, kind: str) -> str:
-        title = (self.nodes.at(prefix + id_) or {}).get("title")
+        title = self.nodes.title(prefix + id_)
         words = [id_, *([str(title)] if title else []), kind]
         return '"' + "<br/>".join(map(_escaped, words)) + '"'
 

@@ -11,6 +11,8 @@ from typing import Any
 Json = dict[str, Any]
 _PART = re.compile(r"\[([0-9]{1,9})\]|([^.\[\]]+)")
 _PATH = re.compile(r"[a-z][a-z0-9_]{0,63}(\[[0-9]{1,9}\])?(\.[a-z][a-z0-9_]{0,63}(\[[0-9]{1,9}\])?)*")
+REPEATED = frozenset({"flow.map@1", "flow.loop@1"})
+"""What has instances."""
 Order = tuple[tuple[int, int, str], ...]
 
 
@@ -66,7 +68,27 @@ class Nodes:
         return found if isinstance(found, dict) else None
 
     def at(self, path: str) -> Json | None:
-        """Return a node as it is written; an instance stands for its node."""
+        """Return a node as it is written; an instance stands for its node. None where no run can have such a path."""
+        return None if self.misplaced(path) is not None else self._find(path)
+
+    def title(self, path: str) -> str | None:
+        """Return a node's title; its path may leave out the numbers of instances, as in `vars.image`."""
+        return (self._find(path) or {}).get("title")
+
+    def misplaced(self, path: str) -> str | None:
+        """Return why no run can have such a path, or None: it may have it."""
+        for each in (*(path[:at] for at, char in enumerate(path) if char == "."), path):
+            node = self._find(each)
+            if node is None:
+                return f"there is no node `{each}`"
+            repeats, number = node.get("type") in REPEATED, split(each)[2]
+            if number is not None and not repeats:
+                return f"`{each}` is no instance: {node.get('type')} runs what it has but once"
+            if number is None and repeats and each != path:
+                return f"`{path}` names no item of `{each}`: write `{each}[0]`"
+        return None
+
+    def _find(self, path: str) -> Json | None:
         prefix, id_, _ = split(path)
         node = (self.level(prefix) or {}).get("nodes", {}).get(id_)
         return node if isinstance(node, dict) else None
