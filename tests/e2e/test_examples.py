@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from PIL import Image
 
@@ -61,16 +60,14 @@ async def a_photo(client: Client) -> Json:
     return await client.upload(content.getvalue(), "image/png")
 
 
-async def answered(client: Client, url: str, name: str, answer: Json) -> tuple[Json, Json]:
+async def answered(client: Client, name: str, answer: Json) -> tuple[Json, Json]:
     """Run an example that asks; returns its question and its outputs."""
     run = await client.submit(example(name), FEW)
     async with asyncio.timeout(100):
         while (node := (await client.get(run["id"]))["nodes"]["ok"])["status"] != "waiting":
             assert node["status"] in ("pending", "queued", "running"), node
             await asyncio.sleep(0.1)
-    async with httpx.AsyncClient() as http:
-        reply = await http.post(f"{url}/api/v1/runs/{run['id']}/nodes/ok:answer", json={"answer": answer})
-    assert reply.status_code == 200, reply.text
+    await client.answer(run["id"], "ok", answer)
     return node["question"], outputs_of(await client.wait(run["id"]))
 
 
@@ -127,8 +124,8 @@ async def test_refine_begins_with_a_photo_if_there_is_one(client: Client) -> Non
 
 
 @pytest.mark.parametrize(("yes", "side"), [(True, 512), (False, 128)])
-async def test_approval(client: Client, url: str, yes: bool, side: int) -> None:
-    question, outputs = await answered(client, url, "approval", {"yes": yes})
+async def test_approval(client: Client, yes: bool, side: int) -> None:
+    question, outputs = await answered(client, "approval", {"yes": yes})
     assert await size(client, question["show"]["image"]) == (128, 128)
     assert "deadline" in question
     assert outputs["answered"] is True
@@ -154,8 +151,8 @@ async def test_branches_takes_a_photo(client: Client) -> None:
     assert outputs["source"] == "photo"
 
 
-async def test_studio_is_all_of_it(client: Client, url: str) -> None:
-    question, outputs = await answered(client, url, "studio", {"yes": True})
+async def test_studio_is_all_of_it(client: Client) -> None:
+    question, outputs = await answered(client, "studio", {"yes": True})
     assert question["show"].keys() == {"image", "score"}
     assert (outputs["iterations"], outputs["reached"], outputs["answered"]) == (3, False, True)
     assert await size(client, outputs["image"]) == (512, 512)
