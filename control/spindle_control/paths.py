@@ -13,7 +13,7 @@ _PART = re.compile(r"\[([0-9]{1,9})\]|([^.\[\]]+)")
 _PATH = re.compile(r"[a-z][a-z0-9_]{0,63}(\[[0-9]{1,9}\])?(\.[a-z][a-z0-9_]{0,63}(\[[0-9]{1,9}\])?)*")
 REPEATED = frozenset({"flow.map@1", "flow.loop@1"})
 """What has instances."""
-Order = tuple[tuple[int, int, str], ...]
+_NUMBER = re.compile(r"\[([0-9]{1,9})\]")
 
 
 def is_path(text: object) -> bool:
@@ -21,9 +21,9 @@ def is_path(text: object) -> bool:
     return isinstance(text, str) and len(text) <= 2000 and _PATH.fullmatch(text) is not None
 
 
-def order(path: str) -> Order:
+def order(path: str) -> str:
     """Return what sorts paths so that what is inside a node comes right behind it, items by their number."""
-    return tuple((0, int(number), "") if number else (1, 0, id_) for number, id_ in _PART.findall(path))
+    return _NUMBER.sub(lambda found: f"\x01{found[1]:0>9}", path).replace(".", "\x02")
 
 
 def ids_of(path: str) -> list[str]:

@@ -191,6 +191,7 @@ WORKFLOW = {
 }
 PROVENANCE = {
     "run": "r1",
+    "seeds_from": "r0",
     "workflow": WORKFLOW,
     "inputs": {"subject": "ein größer Stern ☆"},
     "versions": {"spindle": "0.1.0"},
@@ -216,6 +217,7 @@ def test_png_says_how_to_make_it_again() -> None:
         "workflow": WORKFLOW,
         "inputs": PROVENANCE["inputs"],
         "run": "r1",
+        "seeds_from": "r0",
         "versions": PROVENANCE["versions"],
         "models": {"tiny": "sha256:" + "a" * 64},
     }

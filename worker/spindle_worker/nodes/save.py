@@ -2,8 +2,8 @@
 
 A PNG gets two iTXt chunks (never compressed, so that ten lines in any language can read them):
 
-    spindle      JSON {"schema": "spindle.provenance/v1", "workflow", "inputs", "run", "versions",
-                 "models": {name: digest}}; workflow and inputs make the same picture again
+    spindle      JSON {"schema": "spindle.provenance/v1", "workflow", "inputs", "run", "seeds_from", "versions",
+                 "models": {name: digest}}; workflow, inputs and seeds_from make the same picture again
     parameters   prompt, negative prompt and settings in the text form that A1111 began, where they are known
 
 JPEG and WebP carry pixels only.
