@@ -20,7 +20,7 @@ from support.compiler_catalog import catalog
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "workflow.md").read_text()
-WRONG = re.findall(r"^<!-- refused: (\S+) (\S+) -->\n```json\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+WRONG = re.findall(r"^Refused with `(\S+)` at `(\S+)`:\n\n```json\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 GIVEN: dict[str, Any] = {
     "seed": 7,
     "scale": 1.5,
