@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Iterator[str]:
-    with running(tmp_path_factory.mktemp("imported"), redis_server) as (_, (url,)):
+    with running(tmp_path_factory.mktemp("imported"), redis_server, torch=True) as (_, (url,)):
         yield url
 
 
