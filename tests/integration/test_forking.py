@@ -1,12 +1,16 @@
 """Forks and retries over HTTP: what is taken over, what runs again, and with which seeds."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from spindle_common.seeds import draw_seed
+from spindle_control.cli import app
 from support import forked_nodes
 from support.cluster import workflow
 from support.control import Control
@@ -159,7 +163,31 @@ async def test_a_map_that_failed_goes_on_with_the_seeds_it_drew(control: Control
     assert whole["outputs"] == {"seeds": drawn}, "a fork of a fork draws as the first run did"
 
 
-async def test_a_picture_that_carries_its_run_makes_the_same_again(control: Control) -> None:
+async def test_a_saved_picture_of_a_map_makes_all_of_them_again(control: Control, tmp_path: Path) -> None:
+    body = {
+        "nodes": {
+            "noise": {"type": "forked.noise@1"},
+            "saved": {"type": "image.save@1", "inputs": {"image": {"$from": "noise.image"}}},
+        },
+        "outputs": {"bare": {"$from": "noise.image"}, "saved": {"$from": "saved.image"}},
+    }
+    outputs = {"bare": {"$from": "all.bare"}, "saved": {"$from": "all.saved"}}
+    first = await finished(
+        control, workflow({"all": {"type": "flow.map@1", "over": [0, 1], "body": body}}, outputs=outputs)
+    )
+    assert first["status"] == "completed", first
+    file = tmp_path / "second.png"
+    file.write_bytes(await control.services.artifacts.read(first["outputs"]["saved"][1]["digest"]))
+    runner = CliRunner(env={"SPINDLE_URL": control.url})
+    result = await asyncio.to_thread(runner.invoke, app, ["run", str(file), "--json"])
+    assert result.exit_code == 0, result.output
+    again = json.loads(result.stdout)
+    assert again["id"] != first["id"]
+    assert again["outputs"]["bare"] == first["outputs"]["bare"]
+    assert len({picture["digest"] for picture in again["outputs"]["bare"]}) == 2
+
+
+async def test_runs_may_draw_the_seeds_of_another(control: Control) -> None:
     document = workflow({"one": {"type": "forked.dice@1"}}, outputs={"seed": {"$from": "one.seed"}})
     first = await finished(control, document)
     again = await finished(control, document, seeds_from=first["id"])

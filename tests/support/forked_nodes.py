@@ -1,8 +1,12 @@
 """Nodes for tests of repeating: one that draws a seed, one whose result is bytes."""
 
+import random
 from typing import Annotated, Any
 
-from spindle_worker.node import Artifact, Context, Field, Inputs, Media, OpenInputs, Outputs, node
+from PIL import Image as Pillow
+
+from spindle_worker.node import Artifact, Context, Field, Image, Inputs, Media, OpenInputs, Outputs, node
+from spindle_worker.pictures import write_picture
 
 Blob = Annotated[Artifact, Media("application/octet-stream")]
 _OPEN: dict[str, Any] = {"queue": "async", "open_inputs": "^in[a-z0-9_]*$"}
@@ -21,6 +25,16 @@ class DiceOutputs(Outputs):
 async def dice(inputs: DiceInputs, ctx: Context) -> DiceOutputs:
     del ctx
     return DiceOutputs(seed=inputs.seed)
+
+
+class NoiseOutputs(Outputs):
+    image: Image
+
+
+@node("forked.noise@1", queue="async")
+async def noise(inputs: DiceInputs, ctx: Context) -> NoiseOutputs:
+    pixels = random.Random(inputs.seed).randbytes(8 * 8 * 3)
+    return NoiseOutputs(image=write_picture(ctx, Pillow.frombytes("RGB", (8, 8), pixels)))
 
 
 class FileInputs(OpenInputs):
