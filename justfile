@@ -41,9 +41,9 @@ check:
     python codegen/generate.py --check
     shellcheck dev .ci/run tests/system-packages
 
-# The whole suite under coverage, subprocesses included; fails under 90 %. Most tests wait: three go side by side.
+# The whole suite under coverage, subprocesses included; fails under 90 %.
 test: system-packages
-    python -m pytest --cov --cov-report=term:skip-covered -n 3 --dist loadgroup --no-loadscope-reorder
+    python -m pytest --cov --cov-report=term:skip-covered
 
 # The quick part of the suite.
 test-unit:

@@ -1,8 +1,4 @@
-"""Fixtures that every kind of test shares: a real Redis-compatible server, private to this run.
-
-With pytest-xdist (`-n 3 --dist loadgroup`, as ./dev test runs it) a file's tests stay together, in one process and in
-order, since they share servers; all of tests/chaos are one group: what they measure wants no second arena beside it.
-"""
+"""Fixtures that every kind of test shares: a real Redis-compatible server, private to this run."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -20,17 +16,6 @@ settings.load_profile("busy")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--protocol-seed", type=int, help="replay one seed of tests/protocol")
     parser.addoption("--protocol-seeds", type=int, default=16, help="how many seeds tests/protocol runs")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Say which tests go to the same process, before xdist reads it."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        folder = item.path.parent
-        group = "chaos" if folder.name == "chaos" else f"{folder.name}/{item.path.stem}"
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

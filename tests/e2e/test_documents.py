@@ -110,7 +110,7 @@ def test_the_python_program(folder: Path, url: str) -> None:
 
 def test_the_program_that_repeats_a_run(folder: Path, url: str) -> None:
     program = containing("docs/api.md", "python", "asyncio.run").replace(ADDRESS, url)
-    assert run(folder, url, sys.executable, "-c", program) .splitlines() == [
+    assert run(folder, url, sys.executable, "-c", program).splitlines() == [
         "True True",
         "{'reuse': [], 'run': ['text'], 'skip': []}",
         "True",
