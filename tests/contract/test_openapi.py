@@ -41,7 +41,7 @@ CHECKS = [
     response_schema_conformance,
     unsupported_method,
 ]
-OPERATIONS = 36
+OPERATIONS = 38
 
 
 @pytest.fixture(scope="module")
