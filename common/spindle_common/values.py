@@ -106,23 +106,33 @@ def evaluate(text: str, scope: Scope) -> Any:
     """Evaluate a CEL expression over what its variables refer to."""
     expression = expressions.parse(text)
     known: dict[str, dict[str, Any]] = {}
-    for dotted in expression.roots:
+    skipped = False
+    for dotted in expression.roots:  # a set, whose order differs from process to process: so a failure always wins
         owner, _, name = dotted.partition(".")
         try:
             known.setdefault(owner, {})[name] = _look_up(dotted, scope)
         except _SkippedError:
-            if dotted not in expression.scan.asked:
-                raise
+            skipped = skipped or dotted not in expression.scan.asked
+    if skipped:
+        raise _SkippedError
     try:
         return expressions.evaluate(expression, known)
     except expressions.ExpressionError as error:
         raise BadInput(f"`{text}`: {error}") from error
 
 
-def _is_true(text: str, scope: Scope) -> bool:
+def is_reached(until: str, scope: Scope) -> bool:
+    """Whether a loop has come to its end: not by an `until` that refers to a skipped node. Raises BadInput."""
+    try:
+        return _is_true(until, scope, "until")
+    except (_SkippedError, _BlockedError):
+        return False
+
+
+def _is_true(text: str, scope: Scope, key: str = "when") -> bool:
     value = evaluate(text, scope)
     if not isinstance(value, bool):
-        raise BadInput(f"`when` must give true or false; `{text}` gave {type(value).__name__}")
+        raise BadInput(f"`{key}` must give true or false; `{text}` gave {type(value).__name__}")
     return value
 
 

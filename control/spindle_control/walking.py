@@ -19,7 +19,7 @@ from spindle_common.graph import walk
 from spindle_common.problems import BadInput, SpindleError, Unavailable
 from spindle_common.queue import NodeEnd, Offer, compact, outcome_text
 from spindle_common.spill import Spill
-from spindle_common.values import Outcome, Scope, Skip, decide, evaluate, resolve_outputs
+from spindle_common.values import Outcome, Scope, Skip, decide, is_reached, resolve_outputs
 from spindle_control.batches import Batches
 from spindle_control.compiler import PlanFlow, PlanLevel
 from spindle_control.dispatch import offer, undispatchable
@@ -204,20 +204,13 @@ class Walking:
 
 
 def first_failure(frame: Frame) -> dict[str, Any] | None:
-    """The problem of the node that failed first, with the path of where it came from."""
-    failed = [(id_, o) for id_, o in frame.board.outcomes.items() if o["status"] == "failed"]
+    """The problem of the node that failed first, with the path of where it came from; items are their map's to judge."""
+    ended = [(id_, frame.board.outcomes[id_]) for id_ in frame.level.node_task if id_ in frame.board.outcomes]
+    failed = [(id_, outcome) for id_, outcome in ended if outcome["status"] == "failed"]
     if not failed:
         return None
     id_, outcome = min(failed, key=lambda item: item[1].get("ended_at", 0))
     return {"instance": f"/nodes/{frame.path(id_)}", **outcome["problem"]}
-
-
-def is_reached(until: str, scope: Scope) -> bool:
-    """Whether a loop has come to its end. Raises BadInput."""
-    value = evaluate(until, scope)
-    if not isinstance(value, bool):
-        raise BadInput(f"`until` must give true or false; `{until}` gave {type(value).__name__}")
-    return value
 
 
 def grouped(values: Mapping[str, Any]) -> dict[str, Any]:

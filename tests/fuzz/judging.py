@@ -41,7 +41,10 @@ _SCOPE: dict[str, dict[str, object]] = {
     "v": {"value": [3, 1, 2], "text": "abc", "n": 2**63 - 1},
     "a": {"value": {"a": {"b": "c"}}, "answer": {"yes": True}},
 }
-_NAMED = re.compile(r"`[^`]*`|'[^']*'|\"[^\"]*\"|[0-9]+|[^a-z ]+")
+_NAMED = re.compile(r"\{.*\}?|\[.*\]?|`[^`]*`|'.*'|\".*\"|[0-9]+|[^a-z ]+")
+
+
+_FORMS = frozenset({"$from", "$expr", "$first", "$present", "$secret", "when", "over", "until", "after", "inputs", "outputs"})
 
 
 class WrongError(Exception):
@@ -101,7 +104,7 @@ def _mistakes(mistakes: tuple[Mistake, ...], document: Any) -> set[str]:
             raise WrongError(f"nothing stands at {each.pointer!r} ({each.code}: {each.detail})")
         if len(each.detail) > 500:
             raise WrongError(f"{each.code} at {each.pointer!r} takes {len(each.detail)} characters to tell")
-    return {f"{each.code} {_kind(each.pointer)} {_NAMED.sub('', each.detail)[:60]}" for each in mistakes}
+    return {f"{each.code} {_kind(each.pointer)} {_NAMED.sub('', each.detail)[-12:]}" for each in mistakes}
 
 
 def resolves(pointer: str, document: Any) -> bool:
@@ -122,7 +125,7 @@ def _kind(pointer: str) -> str:
     """The shape of a pointer: its keywords, not what its author named."""
     known = {"nodes", "inputs", "outputs", "body", "with", "carry", "over", "until", "when", "after", "show", "answer"}
     parts = [part if part in known or part.startswith("$") else "*" for part in pointer.split("/")[1:]]
-    return "/".join(parts[:3] + parts[-2:])
+    return " ".join([*sorted(set(parts) & {"body"}), *(part for part in parts[-1:] if part in _FORMS)])
 
 
 def _planned(checked: Checked) -> set[str]:
@@ -136,7 +139,7 @@ def _planned(checked: Checked) -> set[str]:
         if nodes != set(checked.nodes) or set(made.node_task) != nodes:
             raise WrongError("the plan does not have the nodes of the workflow")
         kinds = sorted({flow.kind for flow in made.level.flows})
-        traits.add(f"planned {min(len(made.tasks), 4)} {min(len(nodes), 6)} {kinds}")
+        traits.add(f"planned {min(len(made.tasks), 3)} {kinds}")
     return traits
 
 
@@ -159,9 +162,9 @@ def _expression(text: Any) -> Iterator[str] | set[str]:
     try:
         parsed = _bounded("parse", lambda: expressions.parse(text))
     except expressions.ExpressionError as error:
-        return {f"unreadable {_NAMED.sub('', str(error))[:60]}"}
+        return {f"unreadable {_NAMED.sub('', str(error))[:30]}"}
     try:
         compact(_bounded("evaluate", lambda: expressions.evaluate(parsed, _SCOPE)))
     except expressions.ExpressionError as error:
-        return {f"failed {_NAMED.sub('', str(error))[:60]}"}
+        return {f"failed {_NAMED.sub('', str(error))[:30]}"}
     return {f"evaluated {sorted(macro.name for macro in parsed.scan.macros)} {min(len(parsed.roots), 3)}"}

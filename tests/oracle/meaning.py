@@ -6,6 +6,7 @@
 Construct by construct, as design.md, section 3 has it. Evaluated lazily and in whatever order: no scheduler here.
 """
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -128,6 +129,9 @@ class _Level:
                 called = self.around.library[node["workflow_ref"]]
                 return self._inside(called, _bound(called["inputs"], self._given(node, "inputs", called)), id_)
             case "flow.approve@1":
+                for said in node.get("show", {}).values():
+                    with contextlib.suppress(SkippedError):
+                        self.value(said)
                 return {"answer": answer_to(self.prefix + id_), "answered": True}
         return compute(node["type"], {port: self.value(given) for port, given in node.get("inputs", {}).items()})
 

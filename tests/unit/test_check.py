@@ -304,7 +304,7 @@ BAD_SPECS = [
     ({"minLength": -1}, "/minLength"),
     ({"$defs": {"a": {"items": {"$ref": "#/$defs/a"}}}, "$ref": "#/$defs/a"}, "/items/$ref"),
     ({"description": "x" * 20_000}, ""),
-    ({"items": {"artifact": "pictures"}}, "/artifact"),
+    ({"items": {"artifact": "pictures"}}, "/items/artifact"),
 ]
 
 

@@ -136,7 +136,7 @@ def test_only_references_make_a_port_optional():
 def test_order_without_data():
     made = planned(workflow({"a": noop(), "b": noop("a", after=["a", "c"]), "c": noop()}))
     assert made.tasks[-1].nodes["b"]["needs"] == ["a", "c"]
-    assert made.tasks[-1].nodes["b"]["after"] == ["c"]
+    assert made.tasks[-1].nodes["b"]["after"] == ["a", "c"]
 
 
 def test_timeouts():
@@ -183,3 +183,18 @@ def test_a_thousand_nodes_share_light_ones_without_exploding():
     nodes |= {f"n{at}": {"type": "tts.say@1", "inputs": {"text": {"$from": "t.text"}}} for at in range(999)}
     made = planned(workflow(nodes))
     assert sum(len(task.nodes) for task in made.tasks) == 1000
+
+
+def test_levels_that_differ_only_in_what_a_flow_waits_for_are_not_alike():
+    body = {"nodes": {"v": noop()}, "outputs": {"v": {"$from": "v.value"}}}
+    free = {"a": noop(), "m": {"type": "flow.map@1", "over": [1], "body": body}}
+    waits = {**free, "m": {**free["m"], "over": {"$from": "a.value"}}}
+    made = [plan(check(workflow(nodes), catalog()), catalog()).level.digest for nodes in (free, waits)]
+    assert made[0] != made[1], "built graphs are shared by this digest"
+
+
+def test_who_comes_after_a_node_may_read_it_too():
+    read = noop(after=["a"]) | {"inputs": {"in": {"$first": [{"$from": "b.value"}, {"$from": "a.value"}]}}}
+    made = plan(check(workflow({"a": noop(), "b": noop(), "c": read}), catalog()), catalog())
+    found = next(node for task in made.tasks for id_, node in task.nodes.items() if id_ == "c")
+    assert found["after"] == ["a"], "where `a` fails, `c` does not run, though it would read `b` first"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from spindle_common.problems import BadInput
-from spindle_common.values import Scope, Skip, decide, references, resolve_outputs
+from spindle_common.values import Outcome, Scope, Skip, decide, is_reached, references, resolve_outputs
 
 DONE = {"status": "completed", "outputs": {"value": 3, "list": [{"x": 1}, {"x": 2}], "none": None}}
 SKIPPED = {"status": "skipped", "reason": "when-false"}
@@ -130,3 +130,18 @@ def test_references_are_found_at_any_depth() -> None:
         {"$literal": {"$from": "d.v"}},
     ]
     assert sorted(references(value)) == ["a.x", "b.y", "c.w", "inputs.z"]
+
+
+@pytest.mark.parametrize("name", ["a", "b", "c", "d", "e", "f"])
+def test_a_failure_wins_over_a_skip_whatever_an_expression_names_first(name: str) -> None:
+    outcomes: dict[str, Outcome] = {"skipped": {"status": "skipped", "reason": "when-false"}, name: {"status": "failed"}}
+    node = {"inputs": {"x": {"$expr": f"skipped.value + {name}.value"}}}
+    assert decide(node, Scope({}, outcomes)) == Skip("upstream-failed")
+
+
+def test_a_loop_is_not_at_its_end_by_what_was_skipped() -> None:
+    scope = Scope({"n": 1}, {"skipped": {"status": "skipped", "reason": "when-false"}})
+    assert not is_reached("skipped.value > 1", scope)
+    assert is_reached("inputs.n == 1", scope)
+    with pytest.raises(BadInput, match="`until` must give true or false"):
+        is_reached("inputs.n", scope)

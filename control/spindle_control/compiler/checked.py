@@ -32,7 +32,7 @@ class CheckedNode:
     """A node with what it refers to.
 
     `needs` maps the nodes that it waits for to where each is named (a JSON
-    Pointer); `after` are those that give no data, `handles` those from which a handle comes.
+    Pointer); `after` are those that must not fail, whatever they give, `handles` those from which a handle comes.
     """
 
     id: str

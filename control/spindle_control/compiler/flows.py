@@ -47,8 +47,7 @@ class FlowCheck(Reader):
         self._check_keys()
         _CHECKS[self._type](self)
         self._check_when()
-        data = set(self._needs)
-        after = tuple(id_ for id_ in self._check_after() if id_ not in data)
+        after = tuple(self._check_after())
         own = self._scope.types[self._id]
         if own is None or (self._body is not None and self._body.level is None):
             return self._needs, None
@@ -160,7 +159,8 @@ class FlowCheck(Reader):
             port, shape = body.inputs.get(name), body.outputs.get(name)
             if shape is None:
                 hint = f"add `{name}` to the body's outputs"
-                self._report.add(at, "missing-output", f"the body gives no `{name}` for the next iteration", hint)
+                where = at if "outputs" in self._node["body"] else f"{self._at}/body"
+                self._report.add(where, "missing-output", f"the body gives no `{name}` for the next iteration", hint)
             elif port is not None and (reason := self._scope.clash(shape.schema, port.schema)):
                 detail = (
                     f"`{name}` of the next iteration wants {describe(port.schema)}, the body gives {shape}: {reason}"

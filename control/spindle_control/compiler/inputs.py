@@ -68,7 +68,7 @@ def read_spec(name: str, spec: dict[str, Any], pointer: str, report: Report) -> 
         return None
     try:
         schema = made_safe(raw)
-        _check_keywords(schema, pointer, report)
+        _check_keywords(raw, pointer, report)
         validator = compiled(schema)
     except UnsafeSchemaError as error:
         report.add(pointer + error.pointer, "bad-schema", str(error))
@@ -84,18 +84,19 @@ def read_spec(name: str, spec: dict[str, Any], pointer: str, report: Report) -> 
     return port
 
 
-def _check_keywords(schema: Any, pointer: str, report: Report) -> None:
+def _check_keywords(schema: Any, pointer: str, report: Report, at: str = "") -> None:
     if not isinstance(schema, dict):
         return
     for key in schema.keys() - _KEYWORDS:
         if not key.startswith("x-"):
             hint = report.meant(key, _KEYWORDS, "JSON Schema passes over keywords that it does not know")
-            report.warn(pointer + to_pointer(key), "unknown-keyword", f"`{shown(key)[1:-1]}` has no meaning here", hint)
+            where = pointer + at + to_pointer(key)
+            report.warn(where, "unknown-keyword", f"`{shown(key)[1:-1]}` has no meaning here", hint)
     media = schema.get("artifact")
     if media is not None and not (isinstance(media, str) and SPEC_ARTIFACT.fullmatch(media)):
-        raise UnsafeSchemaError(f"{shown(media)} is no media type", "/artifact")
+        raise UnsafeSchemaError(f"{shown(media)} is no media type", f"{at}/artifact")
     for where, part in subschemas(schema):
-        _check_keywords(part, pointer + where, report)
+        _check_keywords(part, pointer, report, at + where)
 
 
 def check_value(port: InputPort, value: Any, pointer: str, code: str, report: Report) -> None:

@@ -36,9 +36,7 @@ class NodeCheck(Reader):
             self._check_missing(inputs)
             self._check_queue(self._type)
         self._check_when()
-        data = set(self._needs)
-        after = self._check_after()
-        return self._needs, self._result(inputs, tuple(id_ for id_ in after if id_ not in data))
+        return self._needs, self._result(inputs, tuple(self._check_after()))
 
     def _result(self, inputs: dict[str, Any], after: tuple[str, ...]) -> CheckedNode | None:
         if self._type is None:
@@ -116,12 +114,13 @@ class NodeCheck(Reader):
         if self._type is None:
             return
         missing = self._type.required - inputs.keys()
+        at = f"{self._at}/inputs" if "inputs" in self._node else self._at
         for name in sorted(missing) if missing else ():
             port = self._type.inputs[name]
             if port.is_model and self._scope.catalog.default_model is not None:
                 continue
             detail = f"`{self._type.name}` wants `{name}`" + _what(port)
-            self._report.add(f"{self._at}/inputs", "missing-input", detail, f"add `{name}`")
+            self._report.add(at, "missing-input", detail, f"add `{name}`")
 
     def _check_queue(self, node_type: CompiledType) -> None:
         wanted = self._node.get("queue")
