@@ -58,7 +58,7 @@ async def _item(walking: "Walking", frame: Frame, flow: PlanFlow, index: int, gi
         own = await walking.kept(bind(flow, {"item": item, "index": index}, ("item", "index")))
         end = await walking.inside(frame, flow, name, {**given, **own})
     except BadInput as error:
-        end = {"status": "failed", "problem": error.problem()}
+        end = _failed(frame, name, error)
     await walking.settle(frame, {name: end})
     return end
 
@@ -100,9 +100,17 @@ async def _iteration(walking: "Walking", frame: Frame, flow: PlanFlow, index: in
     name = f"{flow.id}[{index}]"
     if name in frame.board.outcomes:
         return frame.board.outcomes[name]
-    end = await walking.inside(frame, flow, name, inputs, flow.settings.get("until"))
+    try:
+        end = await walking.inside(frame, flow, name, inputs, flow.settings.get("until"))
+    except BadInput as error:
+        end = _failed(frame, name, error)
     await walking.settle(frame, {name: end})
     return end
+
+
+def _failed(frame: Frame, name: str, error: BadInput) -> Outcome:
+    """How an instance ends that was given, or gave, what cannot be: the problem says which one it was."""
+    return {"status": "failed", "problem": {**error.problem(), "instance": f"/nodes/{frame.path(name)}"}}
 
 
 async def _looped(walking: "Walking", outputs: Values, iterations: int, *, reached: bool) -> Outcome:

@@ -114,9 +114,17 @@ async def test_what_is_no_list_is_refused_when_it_is_known(control: Control) -> 
 
 
 async def test_an_item_that_does_not_fit_its_input_fails(control: Control) -> None:
-    found = await run(control, {"n": value(["x"]), "all": doubling(over={"$from": "n.value"})})
+    found = await run(control, {"n": value([1, "x"]), "all": doubling(over={"$from": "n.value"})})
     assert found["status"] == "failed"
     assert "the input `item`" in found["problem"]["detail"]
+    assert found["problem"]["instance"] == "/nodes/all[1]", "of ten thousand items it is this one"
+
+
+async def test_an_iteration_whose_end_cannot_be_told_fails_by_its_path(control: Control) -> None:
+    found = await run(control, {"count": counting(until="next.value + 1")})
+    assert found["status"] == "failed"
+    assert "`until` must give true or false" in found["problem"]["detail"]
+    assert found["problem"]["instance"] == "/nodes/count[0]"
 
 
 async def test_maps_in_maps_and_large_values(control: Control) -> None:
