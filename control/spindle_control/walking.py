@@ -204,7 +204,7 @@ class Walking:
 
 
 def first_failure(frame: Frame) -> dict[str, Any] | None:
-    """The problem of the node that failed first, with the path of where it came from; items are their map's to judge."""
+    """The problem of the node that failed first, with the path where it arose; items are their map's to judge."""
     ended = [(id_, frame.board.outcomes[id_]) for id_ in frame.level.node_task if id_ in frame.board.outcomes]
     failed = [(id_, outcome) for id_, outcome in ended if outcome["status"] == "failed"]
     if not failed:

@@ -35,7 +35,7 @@ LEASE = 3.0
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     redis = RedisServer(tmp_path)
     redis.start()
-    settings = {"SPINDLE_NODES": native_nodes.__file__, "SPINDLE_CPU_SLOTS": "2", "SPINDLE_DRAIN_SECONDS": "30"}
+    settings: Any = {"SPINDLE_NODES": native_nodes.__file__, "SPINDLE_CPU_SLOTS": "2", "SPINDLE_DRAIN_SECONDS": "30"}
     cluster = Cluster(tmp_path, redis, **settings)
     yield cluster
     cluster.close()

@@ -1,4 +1,4 @@
-"""Parts of the denoise loop against diffusers and against itself: spacings, part of the steps, masks, several prompts."""
+"""Parts of the denoise loop, against diffusers and itself: spacings, part of the steps, masks, several prompts."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -47,7 +48,7 @@ def own_server(tmp_path: Path) -> Iterator[RedisServer]:
 def worker(tmp_path: Path, own_server: RedisServer) -> Iterator[WorkerProcess]:
     nodes = tmp_path / "rude.py"
     nodes.write_text(BLOCKING)
-    settings = {"SPINDLE_LEASE_SECONDS": "1.5", "SPINDLE_BEAT_SECONDS": "0.3", "SPINDLE_NODES": str(nodes)}
+    settings: Any = {"SPINDLE_LEASE_SECONDS": "1.5", "SPINDLE_BEAT_SECONDS": "0.3", "SPINDLE_NODES": str(nodes)}
     process = WorkerProcess(tmp_path / "worker", own_server.url, **settings)
     yield process
     process.stop()

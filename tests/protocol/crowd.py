@@ -82,7 +82,8 @@ class Crowd:
         elif self.db.rows and rng.random() < 0.02:
             kind = rng.choice(("pause", "pause", "resume", "cancel"))
             if kind != "cancel" or rng.random() < 0.3:
-                self._requests.append((kind, rng.choice(list(self.db.rows.values()))))
+                row = rng.choice(list(self.db.rows.values()))
+                self._requests.extend([(kind, row)] * (2 if kind == "cancel" else 1))  # impatient, they press twice
 
     # Peace ---------------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ class Provenance:
         self._versions = _versions()
 
     def __call__(self, run: str) -> Mapping[str, Any]:
-        """Return {run, seeds_from, workflow, inputs, versions}; blocks the calling thread. Raises StateLost, Unavailable."""
+        """Return {run, seeds_from, workflow, inputs, versions}; blocks its thread. Raises StateLost, Unavailable."""
         if run not in self._kept:
             self._kept[run] = asyncio.run_coroutine_threadsafe(self._read(run), self._loop).result(_SECONDS)
             if len(self._kept) > _MOST:
