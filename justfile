@@ -58,6 +58,10 @@ pytest *args: system-packages
 chaos seconds="60" seed="":
     @PYTHONPATH=tests exec python tests/chaos/mix.py "{{ seconds }}" "{{ seed }}"
 
+# Look for documents that break the compiler: ./dev fuzz SECONDS SEED
+fuzz seconds="60" *seed:
+    @PYTHONPATH=tests exec python tests/fuzz/hunt.py "{{ seconds }}" {{ seed }}
+
 # Each promise broken by itself, with the figures of the promise: 30 s away, 1,000 sockets, 10,000 runs.
 chaos-promises *args: system-packages
     SPINDLE_CHAOS_FULL=1 python -m pytest tests/chaos tests/e2e/test_survival.py -m "long or not long" -v "$@"

@@ -9,7 +9,7 @@ import json
 import re
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from spindle_common import expressions
@@ -44,7 +44,9 @@ _SCOPE: dict[str, dict[str, object]] = {
 _NAMED = re.compile(r"\{.*\}?|\[.*\]?|`[^`]*`|'.*'|\".*\"|[0-9]+|[^a-z ]+")
 
 
-_FORMS = frozenset({"$from", "$expr", "$first", "$present", "$secret", "when", "over", "until", "after", "inputs", "outputs"})
+_FORMS = frozenset(
+    {"$from", "$expr", "$first", "$present", "$secret", "when", "over", "until", "after", "inputs", "outputs"}
+)
 
 
 class WrongError(Exception):
@@ -156,7 +158,7 @@ def _is_there(mistake: Mistake) -> bool:
     return mistake.code != "missing-input"
 
 
-def _expression(text: Any) -> Iterator[str] | set[str]:
+def _expression(text: Any) -> set[str]:
     if not isinstance(text, str):
         return set()
     try:

@@ -48,7 +48,9 @@ def type_at(case: Case, path: str) -> str:
 
 def chosen_to_wait(case: Case, rng: random.Random) -> tuple[str | None, set[str]]:
     """A node to hold back, and the paths that must end all the same."""
-    candidates = sorted(path for path in case.means.ends if not type_at(case, path).startswith(("flow.m", "flow.l", "flow.c")))
+    candidates = sorted(
+        path for path in case.means.ends if not type_at(case, path).startswith(("flow.m", "flow.l", "flow.c"))
+    )
     candidates = [path for path in candidates if type_at(case, path)]
     if rng.random() < 0.4 or not candidates or case.document["on_failure"] == "stop":
         return None, set()
@@ -69,7 +71,9 @@ def check_ends(case: Case, seen: Seen) -> None:
         end = means.ends[path]
         assert (path, outcome["status"], outcome.get("reason")) == (path, end.status, end.reason)
         if end.status == "completed":
-            outputs = {name: value for name, value in outcome["outputs"].items() if name != "reached" or type_at(case, path)}
+            outputs = {
+                name: value for name, value in outcome["outputs"].items() if name != "reached" or type_at(case, path)
+            }
             assert (path, outputs) == (path, end.outputs)
     if means.status == "failed":
         at = (seen.row.problem or {})["instance"].removeprefix("/nodes/")

@@ -51,7 +51,12 @@ class _Drawer:
     def document(self, depth: int, count: int) -> Json:
         """A workflow by itself."""
         number, optional = {"type": "integer"}, {"type": "integer", "optional": True}
-        inputs: Json = {"a": number, "l": {"type": "array", "items": number}, "gone": optional, "d": number | {"default": 5}}
+        inputs: Json = {
+            "a": number,
+            "l": {"type": "array", "items": number},
+            "gone": optional,
+            "d": number | {"default": 5},
+        }
         known = _Known(["inputs.a", "inputs.d", "inputs.gone"], ["inputs.l"])
         return {"schema": "spindle.workflow/v1", "inputs": inputs} | self._level(depth, count, known)
 
@@ -152,7 +157,7 @@ class _Drawer:
         given, inputs = self._with(known)
         carry = {"o0": self._number(known)} if self.rng.random() < 0.7 else {}
         body = self._body(depth, _Known(), inputs | {name: {"type": "integer"} for name in carry})
-        node = {"type": "flow.loop@1", "carry": carry, "with": given, "body": body}
+        node: Json = {"type": "flow.loop@1", "carry": carry, "with": given, "body": body}
         node["max_iterations"] = self.rng.randint(1, 3)
         inside = _Known(["inputs.index"])
         for id_, inner in body["nodes"].items():

@@ -13,7 +13,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class FrailQueue(Queue):
     def __init__(self, client: Any, dies_at: int, *, replyless: bool) -> None:
         super().__init__(client)
         self._left, self._replyless = dies_at, replyless
-        self.died = asyncio.Event()
+        self.died, self._never = asyncio.Event(), asyncio.Event()
 
     async def _step(self, *args: str | float) -> Any:
         self._left -= 1
@@ -54,7 +54,7 @@ class FrailQueue(Queue):
             await super()._step(*args)
         if self._left <= 0:
             self.died.set()
-            await asyncio.Event().wait()
+            await self._never.wait()
         return await super()._step(*args)
 
 
@@ -191,8 +191,11 @@ class Rig:
         self._url, self._queue, self._store, self._artifacts = url, queue, store, artifacts
         self._settings = ControlSettings(linger_seconds=3600.0, archive_seconds=600.0)
         self._catalog = oracle_catalog()
+        self._dropped: list[FrailQueue] = []  # else what still waits for them is collected as garbage, loudly
 
-    async def drive(self, case: Case, rng: random.Random, held: str | None = None, unheld: set[str] | None = None) -> Seen:
+    async def drive(
+        self, case: Case, rng: random.Random, held: str | None = None, unheld: set[str] | None = None
+    ) -> Seen:
         """Run a case to its end; a node that is `held` ends only once all of `unheld` have. Raises TimeoutError."""
         row = await self._opened(case, f"r{rng.getrandbits(60):015x}", chains=rng.random() < 0.7)
         workers = Workers(self._queue, row.id, rng, held)
@@ -220,12 +223,14 @@ class Rig:
         """Drive a run by one driver after another."""
         crashes = rng.choice((0, 0, 1, 2, 4))
         for epoch in range(1, crashes + 2):
-            dies = rng.randint(1, 40) if epoch <= crashes else 1 << 30
+            dies = rng.randint(1, 14) if epoch <= crashes else 1 << 30
             queue = FrailQueue(self._queue.client, dies, replyless=rng.random() < 0.5)
+            self._dropped.append(queue)
             driving = asyncio.ensure_future(self._by(queue, row.id, epoch))
             dying = asyncio.ensure_future(queue.died.wait())
             try:
-                await asyncio.wait({driving, dying, *others[:1]}, return_when=asyncio.FIRST_COMPLETED)
+                waited: set[asyncio.Future[Any]] = {driving, dying, *others[:1]}
+                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
                 if others[0].done():
                     others[0].result()
                 if driving.done():

@@ -281,7 +281,7 @@ class _Level:
             raise SkippedError
         text = _ASKED.sub(lambda found: str(found[1] in known), text)
         text = _REFERENCE.sub(lambda found: repr(known[found[0]]), text).replace("&&", " and ")
-        return eval(text, {"__builtins__": {}})  # noqa: S307 - drawn by `drawing`
+        return eval(text, {"__builtins__": {}})
 
 
 class _Until:

@@ -1,7 +1,7 @@
 """The nodes of which random workflows are made: pure, so that anyone can say what they give.
 
-    sum     one more than the whole numbers in its inputs, at any depth     picky   the same; fails where 3 divides that
-    list    up to three numbers                                             their names' first part says where they run
+sum     one more than the whole numbers in its inputs, at any depth     picky   the same; fails where 3 divides that
+list    up to three numbers                                             their names' first part says where they run
 """
 
 from typing import Any
@@ -9,7 +9,12 @@ from typing import Any
 from spindle_control.compiler import Catalog
 from support.compiler_catalog import catalog, node_type, value
 
-QUEUES = {"cpu": frozenset({"cpu"}), "gpu": frozenset({"gpu"}), "both": frozenset({"cpu", "gpu"}), "light": frozenset[str]()}
+QUEUES = {
+    "cpu": frozenset({"cpu"}),
+    "gpu": frozenset({"gpu"}),
+    "both": frozenset({"cpu", "gpu"}),
+    "light": frozenset[str](),
+}
 _NUMBER, _NUMBERS = {"value": value(type="integer")}, {"items": value(type="array", items={"type": "integer"})}
 _KINDS = {"sum": _NUMBER, "picky": _NUMBER, "list": _NUMBERS}
 

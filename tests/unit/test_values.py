@@ -134,7 +134,10 @@ def test_references_are_found_at_any_depth() -> None:
 
 @pytest.mark.parametrize("name", ["a", "b", "c", "d", "e", "f"])
 def test_a_failure_wins_over_a_skip_whatever_an_expression_names_first(name: str) -> None:
-    outcomes: dict[str, Outcome] = {"skipped": {"status": "skipped", "reason": "when-false"}, name: {"status": "failed"}}
+    outcomes: dict[str, Outcome] = {
+        "skipped": {"status": "skipped", "reason": "when-false"},
+        name: {"status": "failed"},
+    }
     node = {"inputs": {"x": {"$expr": f"skipped.value + {name}.value"}}}
     assert decide(node, Scope({}, outcomes)) == Skip("upstream-failed")
 

@@ -83,8 +83,14 @@ class Catalog:
 
     def compiled(self, name: str) -> CompiledType | None:
         """Return a node type in its compiled form."""
-        node_type = self.types.get(name)
-        return None if node_type is None else _compile(node_type.model_dump_json(exclude={"queue"}, by_alias=True))
+        if name not in self._forms and (node_type := self.types.get(name)) is not None:
+            self._forms[name] = _compile(node_type.model_dump_json(exclude={"queue"}, by_alias=True))
+        return self._forms.get(name)
+
+    @cached_property
+    def _forms(self) -> dict[str, CompiledType]:
+        """Those asked for before: each body of a workflow asks anew."""
+        return {}
 
     def choose(self, offered: frozenset[str]) -> str:
         """Choose among queues: `gpu` where live, else a live one, else any; light work takes an async slot."""

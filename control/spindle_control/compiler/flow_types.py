@@ -40,6 +40,7 @@ _ADDED: dict[str, dict[str, Any]] = {
     "flow.loop@1": {"iterations": {"type": "integer", "minimum": 1}, "reached": {"type": "boolean"}},
     "flow.approve@1": {"answered": {"type": "boolean"}},
 }
+_ANY = CompiledPort("", Port(kind="value", required=False))
 
 
 class FlowType(CompiledType):
@@ -57,7 +58,9 @@ class FlowType(CompiledType):
 
 def value_port(name: str, schema: Any, *, required: bool = False) -> CompiledPort:
     """Return a port for values of a type."""
-    return CompiledPort(name, Port(kind="value", required=required)).typed(schema)
+    port = _ANY.typed(schema)
+    port.name, port.required = name, required
+    return port
 
 
 def added(name: str) -> Mapping[str, Any]:

@@ -168,7 +168,10 @@ def _plan_level(level: Level, catalog: Catalog, *, chains: bool) -> PlanLevel:
     for flow in flows:
         node_task[flow.id].append(flow.id)
     return PlanLevel(
-        digest([[task.id, task.queue, list(task.nodes), list(task.needs)] for task in tasks] + [[f.id, list(f.needs)] for f in flows]),
+        digest(
+            [[task.id, task.queue, list(task.nodes), list(task.needs)] for task in tasks]
+            + [[f.id, list(f.needs)] for f in flows]
+        ),
         tasks,
         flows,
         {id_: tuple(ids) for id_, ids in node_task.items()},
