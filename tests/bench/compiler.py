@@ -24,6 +24,8 @@ from spindle_control.compiler import Limits, check, plan
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.compiler_catalog import catalog, noop, workflow
+from unit.test_hostile_documents import HOSTILE
+from unit.test_hostile_documents import refused as flows_refused
 
 NODES, TIMES = 1000, 9
 CATALOG = catalog()
@@ -51,7 +53,16 @@ def documents() -> dict[str, dict[str, Any]]:
         name: workflow({f"n{at}": noop(*(f"n{other}" for other in needs(at))) for at in range(NODES)})
         for name, needs in shapes.items()
     }
-    return graphs | {"posters": posters()}
+    return graphs | {"posters": posters(), "maps": maps()}
+
+
+def maps() -> dict[str, Any]:
+    """Return forty maps of two dozen nodes each, every one fed by the one before."""
+    body = {"nodes": {f"v{at}": noop() for at in range(24)}, "outputs": {"v": {"$from": "v1.value"}}}
+    nodes: dict[str, Any] = {"m0": {"type": "flow.map@1", "over": [1], "body": body}}
+    for at in range(1, 40):
+        nodes[f"m{at}"] = {"type": "flow.map@1", "over": {"$from": f"m{at - 1}.v"}, "body": body}
+    return workflow(nodes)
 
 
 def posters() -> dict[str, Any]:
@@ -109,6 +120,9 @@ def figures() -> dict[str, Any]:
             "plan_ms": least(partial(plan, checked, CATALOG)),
         }
     refusals = {name: least(partial(refused, document)) for name, document in hostile().items()}
+    for name, made in HOSTILE.items():
+        document = made()
+        refusals[name] = least(partial(flows_refused, document))
     return {
         "machine": platform.machine(),
         "python": platform.python_version(),
