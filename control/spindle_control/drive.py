@@ -148,8 +148,10 @@ class Drive:
             waited: set[asyncio.Future[Any]] = {walking, self._interrupted}
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await stop([walking, lingering])
-            await self._walking.close()
+            try:
+                await stop([walking, lingering])
+            finally:
+                await self._walking.close()
         answer = self._answer(walking)
         if self._parking is not None:  # what a dispatch heard meanwhile (parking, missing) is then no news
             parked = await self._parking
