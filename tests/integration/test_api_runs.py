@@ -98,7 +98,7 @@ async def test_a_valid_workflow_shows_its_plan(staffed: Control) -> None:
     response = await staffed.http.post(f"{API}/workflows:validate", json=noop())
     assert response.status_code == 200, response.text
     assert response.json()["valid"]
-    assert response.json()["plan"]["tasks"]
+    assert response.json()["plan"]["level"]["tasks"]
 
 
 def bodies() -> list[tuple[bytes, int]]:

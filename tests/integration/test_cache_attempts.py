@@ -354,7 +354,8 @@ async def test_a_later_attempt_makes_handles_again_for_what_is_left(desk: Desk) 
     await desk.open("r1")
     await desk.dispatch("r1", nodes)
     assert await desk.work() == ["retried"]
-    assert ran() == ["r1.one", "r1.two", "r1.end", "r1.bad"]
+    first = ran()
+    assert (first[:2], sorted(first[2:])) == (["r1.one", "r1.two"], ["r1.bad", "r1.end"])
     assert await desk.work() == ["done"]
     assert ran() == ["r1.bad"], "nobody needs the handles any more"
     ledger = await desk.queue.ledger("r1")

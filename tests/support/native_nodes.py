@@ -14,7 +14,7 @@ from spindle_common.problems import NodeFailed, NotFound
 from spindle_worker.node import Artifact, Context, Handle, Inputs, Media, Outputs, node
 
 Thing = Annotated[Any, Handle("thing")]
-Blob = Annotated[Artifact, Media("application/octet-stream")]
+Blob = Annotated[Artifact, Media("application/*")]
 
 
 class Own(NodeFailed):

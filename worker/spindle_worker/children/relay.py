@@ -7,6 +7,7 @@ same on both sides.
 from collections.abc import Iterator
 from typing import Any
 
+import spindle_common.artifacts  # noqa: F401 - so that its errors are among those known on both sides
 from spindle_common.contracts import Mistake
 from spindle_common.problems import PREFIX, NodeFailed, SpindleError
 
