@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,19 @@ async def spindle(control: Control, *arguments: str, status: int = 0) -> str:
     result = await asyncio.to_thread(runner.invoke, app, list(arguments))
     assert result.exit_code == status, result.output
     return str(result.output)
+
+
+async def separately(control: Control, *arguments: str) -> str:
+    """Call the command line as a process of its own, beside which others may be called."""
+    main = "from spindle_control.cli import main; main()"
+    env = os.environ | {"SPINDLE_URL": control.url, "COLUMNS": "200"}
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", main, *arguments, env=env, stdout=pipe, stderr=asyncio.subprocess.STDOUT
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()
+    return said.decode()
 
 
 async def test_what_a_node_waits_for_and_where_it_stands(control: Control) -> None:
@@ -154,7 +169,7 @@ ASK: Json = {
 async def test_a_question_is_shown_and_answered_on_the_command_line(control: Control, tmp_path: Path) -> None:
     file = tmp_path / "ask.json"
     file.write_text(json.dumps(workflow({"ok": ASK, "then": value("big", when="ok.answer.yes")})))
-    waiting = asyncio.create_task(spindle(control, "run", str(file)))
+    waiting = asyncio.create_task(separately(control, "run", str(file)))
     async with asyncio.timeout(30):
         while not (runs := (await control.http.get(RUNS)).json()["runs"]):
             await asyncio.sleep(0.05)
