@@ -83,6 +83,19 @@ async def record(arena: Arena, run: str) -> Json:
         return await client.get(run)
 
 
+async def test_a_store_that_answers_500_is_tried_again(s3_arena: Arena) -> None:
+    """More often than the client of the store tries by itself."""
+    store = s3_arena.proxies["store"]
+    before = store.failed
+    store.fail(12)
+    try:
+        await kept(s3_arena, await submit(s3_arena, 6), 6)
+        assert store.failed > before, "else nothing was refused"
+    finally:
+        store.heal()
+    assert await at_rest(s3_arena) == []
+
+
 async def test_torn_uploads_and_lost_answers_are_done_again(s3_arena: Arena) -> None:
     way = s3_arena.proxies["store"]
     way.tear(60_000)

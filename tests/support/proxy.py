@@ -8,6 +8,7 @@ freeze   what is connected now passes nothing any more and is never closed: a ma
 lag      each piece takes so many seconds longer
 swallow  the next answers are not handed on: the request was carried out, the client sees a closed connection
 tear     a connection is closed once the client has sent so many bytes on it: a torn upload
+fail     the next HTTP requests are answered with 500 by the proxy itself, each on a connection that is then closed
 """
 
 import asyncio
@@ -30,10 +31,10 @@ class Proxy:
         self._open = asyncio.Event()
         self._refusing = False
         self._lag = 0.0
-        self._swallow = 0
+        self._swallow = self._fail = 0
         self._tear: int | None = None
         self._frozen = 0
-        self.swallowed = self.torn = self.connections = 0
+        self.swallowed = self.torn = self.failed = self.connections = 0
         self._thread.start()
         self._server = self._call(self._listen())
         self.port: int = self._server.sockets[0].getsockname()[1]
@@ -71,9 +72,15 @@ class Proxy:
         """Close connections on which a client has sent more than so many bytes; None: no longer."""
         self._tear = after
 
+    def fail(self, requests: int) -> None:
+        """Answer the next requests with 500; connections of before are closed, so that new ones are made."""
+        self._fail = requests
+        self._call(self._set(refusing=True))
+        self._call(self._set(refusing=False))
+
     def heal(self) -> None:
         """Let everything pass again."""
-        self._lag, self._swallow, self._tear = 0.0, 0, None
+        self._lag, self._swallow, self._fail, self._tear = 0.0, 0, 0, None
         self._call(self._set(gate=True, refusing=False))
 
     async def _set(self, *, gate: bool | None = None, refusing: bool | None = None) -> None:
@@ -115,6 +122,9 @@ class Proxy:
             if self._refusing:
                 return
             await self._open.wait()
+            if self._fail > 0:
+                await self._answer_500(reader, writer)
+                return
             far_reader, far_writer = await asyncio.open_connection(*self._target)
             writers.add(far_writer)
             self._writers.add(far_writer)
@@ -133,6 +143,16 @@ class Proxy:
             self._writers -= writers
             for each in writers:
                 each.transport.abort()
+
+    async def _answer_500(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            length = head.partition(b"content-length:")[2].partition(b"\r\n")[0]
+            if b"expect: 100-continue" not in head:
+                await reader.readexactly(int(length or 0))
+            self._fail, self.failed = self._fail - 1, self.failed + 1
+            writer.write(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            await writer.drain()
 
     async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         sent = 0
