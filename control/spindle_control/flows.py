@@ -129,18 +129,18 @@ async def run_approve(walking: "Walking", frame: Frame, flow: PlanFlow, values: 
     known = (await walking.patiently(partial(walking.queue.nodes, run, [path]))).get(path, {})
     question = known.get("question") or await _ask(walking, flow, path, values.get("show", {}))
     deadline = question.get("deadline_at")
-    walking.doings.asked[path] = deadline
+    walking.doings.asked.add(path)
     try:
         while flow.id not in frame.board.outcomes:
             left = None if deadline is None else (deadline - await walking.patiently(walking.queue.time)) / 1000
             if left is not None and left <= 0:
-                await walking.say(path, _unanswered(flow), {"answered": False})
+                await walking.say(path, _unanswered(flow))
                 frame.board.put({flow.id: (await walking.patiently(partial(walking.queue.nodes, run, [path])))[path]})
                 break
             await _waited(frame, flow.id, left)
         return frame.board.outcomes[flow.id]
     finally:
-        walking.doings.asked.pop(path, None)
+        walking.doings.asked.discard(path)
 
 
 async def _ask(walking: "Walking", flow: PlanFlow, path: str, show: Values) -> dict[str, Any]:

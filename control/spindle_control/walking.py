@@ -47,11 +47,11 @@ class Identity:
 
 @dataclass
 class Doings:
-    """What goes on in this process: `busy` things, after so many `moves`; `asked` are questions to people by path."""
+    """What goes on in this process: `busy` things, after so many `moves`; `asked` are the paths that ask people."""
 
     busy: int = 0
     moves: int = 0
-    asked: dict[str, int | None] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
 
     @contextlib.contextmanager
     def doing(self) -> Iterator[None]:
@@ -197,10 +197,11 @@ class Walking:
             await self._ends.add(*(_end_of(frame.path(id_), outcome) for id_, outcome in outcomes.items()))
         frame.board.put(outcomes)
 
-    async def say(self, path: str, outcome: Outcome, data: Mapping[str, Any]) -> None:
-        """Write that a node waits. Raises Fenced."""
+    async def say(self, path: str, outcome: Outcome, data: Mapping[str, Any] | None = None) -> None:
+        """Write how a node stands, and as its event what of that is not its status. Raises Fenced."""
+        end = _end_of(path, outcome)
         with self.doings.doing():
-            await self._ends.add(NodeEnd(path, outcome_text(**outcome), compact(data)))
+            await self._ends.add(end if data is None else end._replace(data=compact(data)))
 
 
 def first_failure(frame: Frame) -> dict[str, Any] | None:

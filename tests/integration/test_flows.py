@@ -302,7 +302,10 @@ async def test_the_default_is_taken_at_the_deadline(control: Control, deadline: 
     submitted = await submit(control.http, asking(deadline=deadline, default={"yes": True}))
     found = await ended(control, submitted)
     assert (found["status"], found["outputs"]) == ("completed", {"then": "big", "answered": False}), found
-    check_history(await history(control, submitted))
+    events = await history(control, submitted)
+    check_history(events)
+    (end,) = [event for event in events if event["type"] == "node.completed" and event["node"] == "ok"]
+    assert end["data"]["outputs"] == {"answer": {"yes": True}, "answered": False}, "as every node's end tells"
 
 
 async def test_without_a_default_the_deadline_fails_the_node(control: Control) -> None:

@@ -297,9 +297,7 @@ class Attempt:
 
     def _failed(self, path: str, node: Mapping[str, Any], error: SpindleError) -> Outcome | None:
         problem = error.problem()
-        log.warning(
-            "failed: %s", error, extra={"run": self.taken.run, "node": self._path(path), "attempt": self.taken.attempt}
-        )
+        log.warning("failed: %s", error, extra=self._extra(path))
         errors = self._errors.get(path, 0) + 1
         if errors < node.get("max_attempts", 1) and not isinstance(error, BadInput):
             self._held[path] = _Held(problem, node.get("backoff", 1.0) * 2 ** (errors - 1))
