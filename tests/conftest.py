@@ -1,9 +1,15 @@
-"""Fixtures that every kind of test shares: a real Redis-compatible server, private to this run."""
+"""Fixtures that every kind of test shares: a real Redis-compatible server, private to this run.
+
+`./dev test` runs the suite in two processes (pytest-xdist). The tests of a file stay together and in order, since they
+share servers; those of tests/chaos are one unit of work and the first, since they share an arena and mostly wait.
+"""
 
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from spindle_common.queue import Queue, connect
 from support.redis_server import RedisServer
@@ -16,6 +22,19 @@ settings.load_profile("busy")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--protocol-seed", type=int, help="replay one seed of tests/protocol")
     parser.addoption("--protocol-seeds", type=int, default=16, help="how many seeds tests/protocol runs")
+
+
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Hands out whole files; all files of tests/chaos together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "tests/chaos" if file.startswith("tests/chaos/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """Say which tests go to the same process."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

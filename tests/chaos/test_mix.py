@@ -1,10 +1,10 @@
 """The random mix, for as long as CI has time for it; ./dev chaos SECONDS SEED runs it for as long as one likes.
 
-SPINDLE_CHAOS_SECONDS and SPINDLE_CHAOS_SEED choose; by default the seed is drawn anew each time, and printed.
+SPINDLE_CHAOS_SECONDS and SPINDLE_CHAOS_SEED choose. The seed of CI is fixed, so that a red run speaks of the change
+rather than of the draw; the recipe draws a new one each time, and prints it.
 """
 
 import os
-import secrets
 import shutil
 from pathlib import Path
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS + 600)]
 
 
 async def test_a_random_mix_keeps_every_promise(arena: Arena, tmp_path: Path) -> None:
-    seed = int(os.environ.get("SPINDLE_CHAOS_SEED") or secrets.randbelow(10**6))
+    seed = int(os.environ.get("SPINDLE_CHAOS_SEED", "101"))
     history = History(tmp_path / "history.jsonl")
     try:
         case = await mix(arena, history, SECONDS, seed)
