@@ -26,10 +26,14 @@ _STREAMS = (keys.events(""), keys.DEAD)
 class Garbage(Queue):
     """The steps of a collection, and of whoever puts bytes."""
 
-    async def spare(self, digest: str) -> None:
-        """Announce that bytes are about to be put; waits while they are being deleted. Raises Unavailable."""
+    async def spare(self, *digests: str) -> None:
+        """Announce that bytes are about to be put; waits while any are being deleted. Raises Unavailable."""
+        for start in range(0, len(digests), _AT_ONCE):
+            await self._spare(digests[start : start + _AT_ONCE])
+
+    async def _spare(self, digests: Sequence[str]) -> None:
         while True:
-            if await self._step("spare", digest):
+            if await self._step("spare", *digests):
                 return
             await asyncio.sleep(_ASK_SECONDS)
 

@@ -973,7 +973,7 @@ function ops.condemn()
   return 'ok'
 end
 
--- digest -> 1: its bytes may be put now, and stay for ten minutes at least; 0: they are being deleted, ask again
+-- 1: its bytes may be put now, and stay for ten minutes at least; 0: they are being deleted, ask again
 local function spare(digest, ms)
   if being_deleted(digest) then return 0 end
   call('HDEL', P .. 'condemned', digest)
@@ -983,8 +983,13 @@ local function spare(digest, ms)
   return 1
 end
 
+-- digests -> 1 | 0 if any of them is being deleted
 function ops.spare()
-  return spare(ARGV[2], now())
+  local ms = now()
+  for i = 2, #ARGV do
+    if spare(ARGV[i], ms) == 0 then return 0 end
+  end
+  return 1
 end
 
 -- collection, digest -> when its deletion began, or 0 if its bytes must stay: someone named or put them since. Nobody

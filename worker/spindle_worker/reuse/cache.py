@@ -1,7 +1,8 @@
 """The content cache as all attempts of a worker share it: Redis in front, behind it the shelf of the object store.
 
     recall   Redis: hit, lead or wait        lead -> the shelf may have it -> found: back into Redis, all waiters wake
-    fresh    a hit's bytes are there, and touched: garbage collection leaves them alone
+    fresh    a hit's bytes are there, and touched: garbage collection leaves them alone; so are those that a spilled
+             value names, which is nobody else's to know
     keep     onto the shelf, behind everybody's back; the commit puts it into Redis
 
 A cache that is away costs a computation, never a run: then nodes are computed as if nothing had been kept.
@@ -13,7 +14,7 @@ import logging
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,6 +23,7 @@ from spindle_common.cache import ENTRY_BYTES, Cache, Looked, Wanted, outputs_of,
 from spindle_common.garbage import Garbage
 from spindle_common.problems import Unavailable
 from spindle_common.queue import Right
+from spindle_common.spill import MARK, is_spilled
 from spindle_worker import metrics
 from spindle_worker.node import NodeSpec
 from spindle_worker.reuse.keys import Keys
@@ -76,8 +78,7 @@ class ContentCache:
             outcome = _understood(await self._store.shelved(name))
             if outcome is None:
                 return None
-            for digest in _DIGEST.findall(outcome):
-                await self._garbage.spare(digest)
+            await self._garbage.spare(*_DIGEST.findall(outcome))
             if not await self._fresh(outcome):
                 await self._store.unshelve(name)
                 return None
@@ -119,18 +120,37 @@ class ContentCache:
     async def _fresh(self, outcome: str) -> bool:
         """Whether all bytes that it names are there; their time moves on. They have been spared."""
         try:
-            await asyncio.gather(*(self._touch(digest) for digest in set(_DIGEST.findall(outcome))))
+            await self._touch(_DIGEST.findall(outcome))
+            for value in outputs_of(outcome).values():
+                if is_spilled(value):
+                    await self._look_into(value[MARK]["digest"])
         except ArtifactNotFound:
             return False
         return True
 
-    async def _touch(self, digest: str) -> None:
-        if self._seen.get(digest, 0.0) > time.monotonic() - _SEEN_SECONDS:
+    async def _look_into(self, digest: str) -> None:
+        """Spare and touch what a spilled value names: neither the entry nor the commit that names the value says it."""
+        if self._just_seen(f"within {digest}"):
             return
+        named = set(_DIGEST.findall((await self._store.read(digest)).decode()))
+        await self._garbage.spare(*named)
+        await self._touch(named)
+        self._see(f"within {digest}")
+
+    async def _touch(self, digests: Iterable[str]) -> None:
+        await asyncio.gather(*(self._touch_one(digest) for digest in set(digests) if not self._just_seen(digest)))
+
+    async def _touch_one(self, digest: str) -> None:
         if (await self._store.stat(digest)).modified < datetime.now(UTC) - _UNTOUCHED:
             await self._store.touch(digest)
-        self._seen[digest] = time.monotonic()
-        self._seen.move_to_end(digest)
+        self._see(digest)
+
+    def _just_seen(self, what: str) -> bool:
+        return self._seen.get(what, -_SEEN_SECONDS) > time.monotonic() - _SEEN_SECONDS
+
+    def _see(self, what: str) -> None:
+        self._seen[what] = time.monotonic()
+        self._seen.move_to_end(what)
         if len(self._seen) > _SEEN_MOST:
             self._seen.popitem(last=False)
 
