@@ -11,11 +11,12 @@
 | lane:{queue} | sorted set | tenants with tasks that may run -> pass; the least is served next |
 | lane:{queue}:{tenant} | sorted set | a tenant's tasks that may run, best first |
 | passes:{lane} | hash | weights of tenants, where the last one served stood (lane: lane:{queue}, line) |
-| queue:{queue} | stream | the few that workers may take now |
+| queue:{queue} | stream | the few that workers may take now, of the form that every version of a worker understands |
+| queue:{queue}:frames | stream | the same of bodies' tasks, which the version before would get wrong |
 | leases, timers, patience | sorted sets | task -> milliseconds when it lapses, is due, has waited too long |
 | workers, controls | sorted sets | process -> milliseconds when it counts as dead |
 | worker:{worker} | hash | manifest, slots, last take |
-| slots | hash | queue -> slots of live workers |
+| slots, slots:frames | hashes | queue -> slots of live workers, of those that understand bodies' tasks |
 | drive:{owner} | stream | what wakes a control: commits and ends of its runs |
 | line, line:{tenant} | sorted sets | tenants with runs without a driver, and these runs; as `lane` |
 | ready:{queue}, waiting | sorted sets | what the version before wrote, until a script moves it to lane and line |
@@ -38,6 +39,9 @@ TIMERS = PREFIX + "timers"
 WORKERS = PREFIX + "workers"
 CONTROLS = PREFIX + "controls"
 SLOTS = PREFIX + "slots"
+SLOTS_FRAMES = PREFIX + "slots:frames"
+FORMS = ("", "frames")
+"""What a worker must understand to run a task: nothing new; nodes whose paths have a prefix."""
 DEAD = PREFIX + "dead"
 COUNTERS = PREFIX + "counters"
 COLLECTED = PREFIX + "collected"
@@ -80,9 +84,9 @@ def lane(queue: str) -> str:
     return f"{PREFIX}lane:{queue}"
 
 
-def queue(name: str) -> str:
-    """Stream from which workers take."""
-    return f"{PREFIX}queue:{name}"
+def queue(name: str, form: str = "") -> str:
+    """Stream from which workers take tasks of a form."""
+    return f"{PREFIX}queue:{name}" + (f":{form}" if form else "")
 
 
 def worker(worker_id: str) -> str:

@@ -66,7 +66,10 @@ class NodeEnd(NamedTuple):
 
 
 class Offer(NamedTuple):
-    """A task to dispatch; `patience`: seconds that it may wait for a worker, 0 for any time."""
+    """A task to dispatch; `patience`: seconds that it may wait for a worker, 0 for any time.
+
+    `form`: what its worker must understand (`keys.FORMS`).
+    """
 
     name: str
     queue: str
@@ -74,6 +77,7 @@ class Offer(NamedTuple):
     paths: Sequence[str]
     starts: Sequence[str]
     patience: float = 0.0
+    form: str = ""
 
 
 class QueueState(NamedTuple):
@@ -259,7 +263,7 @@ class Queue:
         args: list[str | int] = []
         for o in offers:
             lists = compact(list(o.paths)), compact(list(o.starts))
-            args += [o.name, o.queue, o.body, *lists, int(o.patience * 1000)]
+            args += [o.name, o.queue, o.form, o.body, *lists, int(o.patience * 1000)]
         return str(await self._step("dispatch", run, epoch, crash_budget, *args))
 
     async def settle(self, run: str, epoch: int, ends: Sequence[NodeEnd]) -> str:
@@ -539,7 +543,8 @@ class EntryWatch:
 
     async def wait(self, queues: Sequence[str]) -> bool:
         """Block until one of the queues has an entry newer than any seen, at most five seconds."""
-        streams: dict[Any, Any] = {keys.queue(name): self._seen.get(keys.queue(name), "0") for name in queues}
+        every = [keys.queue(name, form) for name in queues for form in keys.FORMS]
+        streams: dict[Any, Any] = {key: self._seen.get(key, "0") for key in every}
         reply = await away(self._client.xread(streams, count=100, block=BLOCK_MS))
         for key, batches in (reply or {}).items():
             self._seen[key] = batches[0][-1][0]

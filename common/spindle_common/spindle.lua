@@ -99,31 +99,45 @@ local function adopt_old(queue)
   end
 end
 
--- Moves ready tasks into the queue's stream, at most twice its live slots: late binding keeps order and priority ours.
+-- A task has a form: '' is what every worker understands, 'frames' (a body's nodes, whose paths have a prefix) what the
+-- version before did not. Each form has a stream of its own, so that nobody reads what he would get wrong.
+local FORMS = {'', 'frames'}
+local function stream_of(queue, form)
+  return P .. 'queue:' .. queue .. (form and form ~= '' and ':' .. form or '')
+end
+
+-- Moves ready tasks into the queue's streams, at most twice its live slots: late binding keeps order and priority ours.
+-- While nobody lives who understands frames, those that wait for it take nobody's place.
 local function pump(queue)
   adopt_old(queue)
-  local room = 2 * tonumber(call('HGET', P .. 'slots', queue) or 0) - call('XLEN', P .. 'queue:' .. queue)
+  local room = 2 * tonumber(call('HGET', P .. 'slots', queue) or 0) - call('XLEN', stream_of(queue))
+  if tonumber(call('HGET', P .. 'slots:frames', queue) or 0) > 0 then
+    room = room - call('XLEN', stream_of(queue, 'frames'))
+  end
   while room > 0 do
     local task = lane_pop('lane:' .. queue)
     if not task then return end
     local key = P .. 'task:' .. task
-    local t = call('HMGET', key, 'state', 'run')
+    local t = call('HMGET', key, 'state', 'run', 'form')
     if t[1] == 'ready' then
       if call('HGET', P .. 'run:' .. t[2], 'status') == 'paused' then
         call('HSET', key, 'state', 'held')
       else
-        call('HSET', key, 'entry', call('XADD', P .. 'queue:' .. queue, '*', 'task', task))
+        call('HSET', key, 'entry', call('XADD', stream_of(queue, t[3]), '*', 'task', task))
         room = room - 1
       end
     end
   end
 end
 
-local function leave_stream(queue, entry)
-  if entry and entry ~= '' then
-    call('XACK', P .. 'queue:' .. queue, GROUP, entry)
-    call('XDEL', P .. 'queue:' .. queue, entry)
-  end
+local function drop_entry(stream, entry)
+  call('XACK', stream, GROUP, entry)
+  call('XDEL', stream, entry)
+end
+
+local function leave_stream(key)
+  local t = call('HMGET', key, 'entry', 'queue', 'form')
+  if t[1] and t[1] ~= '' then drop_entry(stream_of(t[2], t[3]), t[1]) end
 end
 
 -- Puts a task among those that may run; its caller pumps. Within its tenant's lane its place depends on priority, then
@@ -185,14 +199,14 @@ end
 
 -- Checks a worker's right to a task; returns its fields, or nil and the answer for the caller.
 local function fence(task, attempt, nonce)
-  local t = call('HMGET', P .. 'task:' .. task, 'state', 'attempt', 'nonce', 'run', 'queue', 'entry')
+  local t = call('HMGET', P .. 'task:' .. task, 'state', 'attempt', 'nonce', 'run', 'queue')
   if not t[4] then return nil, 'ended' end
   if t[2] ~= attempt or t[3] ~= nonce then return nil, refuse() end
   if t[1] == 'done' then return nil, 'repeat' end
   if t[1] ~= 'running' then return nil, refuse() end
   local status = call('HGET', P .. 'run:' .. t[4], 'status')
   if status ~= 'running' and status ~= 'paused' then return nil, 'ended' end
-  return {run = t[4], queue = t[5], entry = t[6]}
+  return {run = t[4], queue = t[5]}
 end
 
 local function drive_right(run, epoch)
@@ -226,10 +240,10 @@ local ops = {}
 local function end_task(run, name)
   local task = run .. '/' .. name
   local key = P .. 'task:' .. task
-  local t = call('HMGET', key, 'state', 'queue', 'entry', 'tenant')
+  local t = call('HMGET', key, 'state', 'queue', 'tenant')
   if not t[1] then return nil end
-  leave_stream(t[2], t[3])
-  local sets = {'leases', 'timers', 'patience', 'ready:' .. t[2], 'lane:' .. t[2] .. ':' .. (t[4] or '')}
+  leave_stream(key)
+  local sets = {'leases', 'timers', 'patience', 'ready:' .. t[2], 'lane:' .. t[2] .. ':' .. (t[3] or '')}
   for _, set in ipairs(sets) do call('ZREM', P .. set, task) end
   unwait(task, key)
   call('DEL', key)
@@ -339,22 +353,24 @@ function ops.waiting_count()
   return {lane_count('line'), call('ZCARD', P .. 'line:' .. ARGV[2])}
 end
 
--- run, epoch, crash budget, then for each task: name, queue, body, paths (JSON list), starts (JSON list), ms it may wait
+-- run, epoch, crash budget, then for each task: name, queue, form, body, paths (JSON list), starts (JSON list), ms that it
+-- may wait
 function ops.dispatch()
   local run, epoch, budget = ARGV[2], ARGV[3], ARGV[4]
   local no = drive_right(run, epoch)
   if no then return no end
   local r = call('HMGET', P .. 'run:' .. run, 'priority', 'tenant', 'weight')
   local queues = {}
-  for i = 5, #ARGV, 6 do
-    local task = run .. '/' .. ARGV[i]
-    local key, queue = P .. 'task:' .. task, ARGV[i + 1]
+  for i = 5, #ARGV, 7 do
+    local name, queue, form, body, paths, starts, wait = unpack(ARGV, i, i + 6)
+    local task = run .. '/' .. name
+    local key = P .. 'task:' .. task
     if call('HSETNX', key, 'run', run) == 1 then
-      call('HSET', key, 'name', ARGV[i], 'queue', queue, 'body', ARGV[i + 2], 'paths', ARGV[i + 3], 'starts', ARGV[i + 4],
-        'queue_ms', ARGV[i + 5], 'tenant', r[2], 'weight', r[3] or 1, 'score', place(r[1]), 'attempt', 0, 'crash_budget', budget)
-      call('SADD', P .. 'tasks:' .. run, ARGV[i])
+      call('HSET', key, 'name', name, 'queue', queue, 'form', form, 'body', body, 'paths', paths, 'starts', starts,
+        'queue_ms', wait, 'tenant', r[2], 'weight', r[3] or 1, 'score', place(r[1]), 'attempt', 0, 'crash_budget', budget)
+      call('SADD', P .. 'tasks:' .. run, name)
       offer(task, key)
-      for _, path in ipairs(cjson.decode(ARGV[i + 3])) do
+      for _, path in ipairs(cjson.decode(paths)) do
         if call('HSETNX', P .. 'ledger:' .. run, path, '{"status":"queued"}') == 1 then
           emit(run, 'node.queued', path, 0, '{"queue":"' .. queue .. '"}')
         end
@@ -367,12 +383,12 @@ function ops.dispatch()
 end
 
 -- Gives one stream entry to a worker, or drops it; returns what the worker needs.
-local function take_entry(worker, nonce, lease_ms, queue, entry, task)
+local function take_entry(worker, nonce, lease_ms, stream, entry, task)
   local key = P .. 'task:' .. task
-  local t = call('HMGET', key, 'state', 'entry', 'run', 'attempt', 'body', 'starts', 'ready_at')
+  local t = call('HMGET', key, 'state', 'entry', 'run', 'attempt', 'body', 'starts', 'ready_at', 'queue')
   local status = t[3] and call('HGET', P .. 'run:' .. t[3], 'status')
   if t[1] ~= 'ready' or t[2] ~= entry or status ~= 'running' then
-    leave_stream(queue, entry)
+    drop_entry(stream, entry)
     if t[1] == 'ready' and t[2] == entry and status == 'paused' then call('HSET', key, 'state', 'held', 'entry', '') end
     return nil
   end
@@ -382,7 +398,7 @@ local function take_entry(worker, nonce, lease_ms, queue, entry, task)
   call('ZADD', P .. 'leases', ms + lease_ms, task)
   call('ZREM', P .. 'patience', task)
   for _, path in ipairs(cjson.decode(t[6])) do start_node(t[3], path, attempt, ms) end
-  return {task, attempt, t[5], queue, ms - t[7]}
+  return {task, attempt, t[5], t[8], ms - t[7]}
 end
 
 local function taken_before(worker, nonce)
@@ -394,14 +410,50 @@ local function taken_before(worker, nonce)
   return again
 end
 
-local function read_group(queue, worker, count)
-  local key = P .. 'queue:' .. queue
-  local reply = redis.pcall('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', count, 'STREAMS', key, '>')
+local function read_group(stream, worker, count)
+  local reply = redis.pcall('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', count, 'STREAMS', stream, '>')
   if reply and reply.err then
-    call('XGROUP', 'CREATE', key, GROUP, '0', 'MKSTREAM')
-    reply = call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', count, 'STREAMS', key, '>')
+    call('XGROUP', 'CREATE', stream, GROUP, '0', 'MKSTREAM')
+    reply = call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', count, 'STREAMS', stream, '>')
   end
   return reply and reply[1][2] or {}
+end
+
+-- How many entries of a stream are taken, and from where on they are not.
+local function group_state(stream)
+  local taken, last = 0, '-'
+  local groups = redis.pcall('XINFO', 'GROUPS', stream)
+  for _, group in ipairs(groups.err and {} or groups) do
+    for i = 1, #group, 2 do
+      if group[i] == 'pending' then taken = group[i + 1] end
+      if group[i] == 'last-delivered-id' then last = '(' .. group[i + 1] end
+    end
+  end
+  return taken, last
+end
+
+-- The first entry that nobody has read, or nil.
+local function head(stream)
+  local _, last = group_state(stream)
+  return call('XRANGE', stream, last, '+', 'COUNT', 1)[1]
+end
+
+local function older(one, other)
+  local ms, count = string.match(one, '(%d+)-(%d+)')
+  local other_ms, other_count = string.match(other, '(%d+)-(%d+)')
+  if ms == other_ms then return tonumber(count) <= tonumber(other_count) end
+  return tonumber(ms) < tonumber(other_ms)
+end
+
+-- Reads what came first: from one stream as many as are wanted, from two one by one.
+local function read_next(queue, worker, want)
+  local plain, frames = stream_of(queue), stream_of(queue, 'frames')
+  if call('XLEN', frames) == 0 then return plain, read_group(plain, worker, want) end
+  local a, b = head(plain), head(frames)
+  if not b then return plain, read_group(plain, worker, want) end
+  if not a then return frames, read_group(frames, worker, want) end
+  local stream = older(a[1], b[1]) and plain or frames
+  return stream, read_group(stream, worker, 1)
 end
 
 -- worker, nonce, lease ms, then for each queue: name, count -> list of {task, attempt, body, queue, waited ms}
@@ -415,10 +467,10 @@ function ops.take()
   for i = 5, #ARGV, 2 do
     local queue, want = ARGV[i], tonumber(ARGV[i + 1])
     while want > 0 do
-      local entries = read_group(queue, worker, want)
+      local stream, entries = read_next(queue, worker, want)
       if #entries == 0 then break end
       for _, entry in ipairs(entries) do
-        local got = take_entry(worker, nonce, lease_ms, queue, entry[1], entry[2][2])
+        local got = take_entry(worker, nonce, lease_ms, stream, entry[1], entry[2][2])
         if got then
           took[#took + 1], names[#names + 1], want = got, got[1], want - 1
         end
@@ -472,7 +524,7 @@ function ops.commit()
   if ARGV[5] == '1' then
     call('HSET', P .. 'task:' .. task, 'state', 'done', 'body', '')
     call('ZREM', P .. 'leases', task)
-    leave_stream(t.queue, t.entry)
+    leave_stream(P .. 'task:' .. task)
     pump(t.queue)
     if flies then leave_flights(task) end
   end
@@ -481,13 +533,13 @@ end
 
 -- Fails what is still open of a task and tells the driver. `letter`: also keep it among the dead, with its history.
 local function give_up(task, key, problem, letter)
-  local t = call('HMGET', key, 'run', 'queue', 'paths', 'attempt', 'tenant', 'history', 'entry')
+  local t = call('HMGET', key, 'run', 'queue', 'paths', 'attempt', 'tenant', 'history')
   local ms, kept = now(), {}
   for _, path in ipairs(cjson.decode(t[3])) do
     local text = end_node(t[1], path, t[4], '{"status":"failed","problem":' .. problem .. '}', '{"problem":' .. problem .. '}', ms)
     if text then kept[#kept + 1] = '"' .. path .. '":' .. text end
   end
-  leave_stream(t[2], t[7])
+  leave_stream(key)
   call('ZREM', P .. 'lane:' .. t[2] .. ':' .. (t[5] or ''), task)
   call('HSET', key, 'state', 'dead', 'body', '', 'entry', '')
   if letter then
@@ -502,17 +554,17 @@ end
 
 -- Ends an attempt that did not end its task: its lease and stream entry go, its running nodes are queued again.
 local function end_attempt(task, key, cause)
-  local t = call('HMGET', key, 'run', 'queue', 'paths', 'attempt', 'entry', 'worker', 'history')
+  local t = call('HMGET', key, 'run', 'queue', 'paths', 'attempt', 'worker', 'history')
   call('ZREM', P .. 'leases', task)
-  leave_stream(t[2], t[5])
-  local past = '{"attempt":' .. t[4] .. ',"cause":"' .. cause .. '","worker":' .. cjson.encode(t[6] or '') .. ',"at":' .. now() .. '}'
-  local history = t[7] and t[7] ~= '' and (t[7] .. ',' .. past) or past
+  leave_stream(key)
+  local past = '{"attempt":' .. t[4] .. ',"cause":"' .. cause .. '","worker":' .. cjson.encode(t[5] or '') .. ',"at":' .. now() .. '}'
+  local history = t[6] and t[6] ~= '' and (t[6] .. ',' .. past) or past
   call('HSET', key, 'entry', '', 'history', #history <= 8192 and history or past)
   for _, path in ipairs(cjson.decode(t[3])) do
     local old = call('HGET', P .. 'ledger:' .. t[1], path)
     if status_of(old) == 'running' then
       call('HSET', P .. 'ledger:' .. t[1], path, '{"status":"queued","attempt":' .. t[4] .. '}')
-      emit(t[1], 'node.retrying', path, t[4], '{"cause":"' .. cause .. '","worker":' .. cjson.encode(t[6] or '') .. '}')
+      emit(t[1], 'node.retrying', path, t[4], '{"cause":"' .. cause .. '","worker":' .. cjson.encode(t[5] or '') .. '}')
     end
   end
   leave_flights(task)
@@ -731,7 +783,7 @@ end
 local function mend(run, name, ms)
   local task = run .. '/' .. name
   local key = P .. 'task:' .. task
-  local t = call('HMGET', key, 'state', 'queue', 'entry', 'tenant')
+  local t = call('HMGET', key, 'state', 'queue', 'entry', 'tenant', 'form')
   if t[1] == 'running' and not call('ZSCORE', P .. 'leases', task) then
     call('ZADD', P .. 'leases', ms, task)
   elseif t[1] == 'waiting' and not call('ZSCORE', P .. 'timers', task) then
@@ -740,7 +792,7 @@ local function mend(run, name, ms)
     offer(task, key)
   elseif t[1] == 'ready' and t[3] == '' and not call('ZSCORE', P .. 'lane:' .. t[2] .. ':' .. (t[4] or ''), task) then
     offer(task, key)
-  elseif t[1] == 'ready' and t[3] ~= '' and #call('XRANGE', P .. 'queue:' .. t[2], t[3], t[3]) == 0 then
+  elseif t[1] == 'ready' and t[3] ~= '' and #call('XRANGE', stream_of(t[2], t[5]), t[3], t[3]) == 0 then
     offer(task, key)
   else
     return nil
@@ -764,22 +816,29 @@ function ops.audit()
 end
 
 local function drop_consumers(queue, unwanted)
-  local consumers = redis.pcall('XINFO', 'CONSUMERS', P .. 'queue:' .. queue, GROUP)
-  for _, c in ipairs(consumers.err and {} or consumers) do
-    if c[4] == 0 and unwanted(c[2]) then call('XGROUP', 'DELCONSUMER', P .. 'queue:' .. queue, GROUP, c[2]) end
+  for _, form in ipairs(FORMS) do
+    local stream = stream_of(queue, form)
+    local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, GROUP)
+    for _, c in ipairs(consumers.err and {} or consumers) do
+      if c[4] == 0 and unwanted(c[2]) then call('XGROUP', 'DELCONSUMER', stream, GROUP, c[2]) end
+    end
   end
 end
 
 -- Counts the slots of live workers anew, and removes consumers that died while they held entries.
 function ops.tidy()
-  local slots = {}
+  local slots, framed = {}, {}
   for _, queue in ipairs(call('HKEYS', P .. 'slots')) do slots[queue] = 0 end
   for _, worker in ipairs(call('ZRANGE', P .. 'workers', 0, -1)) do
-    local text = call('HGET', P .. 'worker:' .. worker, 'slots')
-    for queue, count in pairs(text and cjson.decode(text) or {}) do slots[queue] = (slots[queue] or 0) + count end
+    local text, forms = unpack(call('HMGET', P .. 'worker:' .. worker, 'slots', 'forms'))
+    for queue, count in pairs(text and cjson.decode(text) or {}) do
+      slots[queue] = (slots[queue] or 0) + count
+      framed[queue] = (framed[queue] or 0) + (forms and count or 0)
+    end
   end
   for queue, count in pairs(slots) do
     call('HSET', P .. 'slots', queue, count)
+    call('HSET', P .. 'slots:frames', queue, framed[queue] or 0)
     drop_consumers(queue, function(name) return not call('ZSCORE', P .. 'workers', name) end)
     pump(queue)
   end
@@ -817,11 +876,12 @@ function ops.abandon()
 end
 
 local function forget(worker)
-  local slots = call('HGET', P .. 'worker:' .. worker, 'slots')
+  local slots, forms = unpack(call('HMGET', P .. 'worker:' .. worker, 'slots', 'forms'))
   call('ZREM', P .. 'workers', worker)
   if not slots then return end
   for queue, count in pairs(cjson.decode(slots)) do
     call('HINCRBY', P .. 'slots', queue, -count)
+    if forms then call('HINCRBY', P .. 'slots:frames', queue, -count) end
     drop_consumers(queue, function(name) return name == worker end)
   end
   call('DEL', P .. 'worker:' .. worker)
@@ -868,11 +928,12 @@ end
 function ops.register()
   local worker = ARGV[2]
   forget(worker)
-  call('HSET', P .. 'worker:' .. worker, 'manifest', ARGV[4], 'slots', ARGV[5], 'since', now())
+  call('HSET', P .. 'worker:' .. worker, 'manifest', ARGV[4], 'slots', ARGV[5], 'since', now(), 'forms', 'frames')
   call('ZADD', P .. 'workers', now() + ARGV[3], worker)
   for queue, count in pairs(cjson.decode(ARGV[5])) do
     call('HINCRBY', P .. 'slots', queue, count)
-    redis.pcall('XGROUP', 'CREATE', P .. 'queue:' .. queue, GROUP, '0', 'MKSTREAM')
+    call('HINCRBY', P .. 'slots:frames', queue, count)
+    redis.pcall('XGROUP', 'CREATE', stream_of(queue), GROUP, '0', 'MKSTREAM')
     pump(queue)
   end
   return 'ok'
@@ -907,19 +968,16 @@ function ops.idle()
   return 1
 end
 
--- queue -> {ready, in its stream, of these taken, ms that the one that waits longest has waited, mark of the last take}
+-- queue -> {ready, in its streams, of these taken, ms that the one that waits longest has waited, mark of the last take}
 function ops.queue_state()
-  local queue, taken, last = ARGV[2], 0, '-'
-  local groups = redis.pcall('XINFO', 'GROUPS', P .. 'queue:' .. queue)
-  for _, group in ipairs(groups.err and {} or groups) do
-    for i = 1, #group, 2 do
-      if group[i] == 'pending' then taken = group[i + 1] end
-      if group[i] == 'last-delivered-id' then last = '(' .. group[i + 1] end
-    end
+  local queue, bound, taken, marks, heads = ARGV[2], 0, 0, '', {}
+  for _, form in ipairs(FORMS) do
+    local stream = stream_of(queue, form)
+    local read, last = group_state(stream)
+    local entry = call('XRANGE', stream, last, '+', 'COUNT', 1)[1]
+    bound, taken, marks = bound + call('XLEN', stream), taken + read, marks .. last
+    if entry then heads[#heads + 1] = entry[2][2] end
   end
-  local heads = {}
-  local entry = call('XRANGE', P .. 'queue:' .. queue, last, '+', 'COUNT', 1)
-  if #entry > 0 then heads[1] = entry[1][2][2] end
   for _, tenant in ipairs(call('ZRANGE', P .. 'lane:' .. queue, 0, 99)) do
     heads[#heads + 1] = call('ZRANGE', P .. 'lane:' .. queue .. ':' .. tenant, 0, 0)[1]
   end
@@ -927,7 +985,7 @@ function ops.queue_state()
   for _, task in ipairs(heads) do
     oldest = math.max(oldest, ms - (call('HGET', P .. 'task:' .. task, 'ready_at') or ms))
   end
-  return {lane_count('lane:' .. queue), call('XLEN', P .. 'queue:' .. queue), taken, oldest, last}
+  return {lane_count('lane:' .. queue), bound, taken, oldest, marks}
 end
 
 -- task -> {state, queue, attempt, worker, history, its place in its tenant's lane from 1 on (0: in the stream, or not

@@ -31,7 +31,8 @@ def offer(run: str, frame: Frame, task: PlanTask, seeds: str, traceparent: str |
     text = compact(document | {key: value for key, value in optional.items() if value})
     paths = [frame.path(id_) for id_ in task.nodes]
     starts = [frame.path(id_) for id_ in task.starts]
-    return Offer(frame.path(task.id), task.queue, text, paths, starts, task.queue_timeout)
+    form = "frames" if frame.prefix else ""
+    return Offer(frame.path(task.id), task.queue, text, paths, starts, task.queue_timeout, form)
 
 
 def _with_seed(seeds: str, path: str, node: Mapping[str, Any]) -> dict[str, Any]:

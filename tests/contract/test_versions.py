@@ -122,3 +122,29 @@ async def test_an_old_worker_finishes_a_run_of_this_version(queue: Queue, old: A
     assert [o["status"] for o in (await queue.ledger("r")).values()] == ["completed"] * 5
     assert await queue.finish("r", 1, "completed", "{}") == "ok"
     assert await queue.client.exists("spindle:ready:cpu", "spindle:lane:cpu", "spindle:lane:cpu:t") == 0
+
+
+async def test_an_old_worker_never_gets_a_task_whose_paths_it_would_get_wrong(queue: Queue, old: Any) -> None:
+    """A body's nodes commit under a prefix of which it knows nothing; alone it takes the rest, however many wait."""
+    await queue.open("r", status="running", owner="c1", epoch=1, fields=NEW)
+    await old("register", "w1", 30000, "{}", '{"cpu":1}')
+    body = [Offer(f"vars[{i}].a", "cpu", "{}", (f"vars[{i}].a",), (f"vars[{i}].a",), form="frames") for i in range(5)]
+    plain = [Offer(name, "cpu", "{}", (name,), (name,)) for name in ("x", "y", "z")]
+    await queue.dispatch("r", 1, [*body, *plain], 3)
+    taken: list[str] = []
+    for turn in range(12):
+        for task, attempt, *_ in await old("take", "w1", f"t{turn}", 30000, "cpu", 1):
+            taken.append(task)
+            path = task.partition("/")[2]
+            assert await old("commit", task, attempt, f"t{turn}", "1", path, DONE.outcome, "{}") == "ok"
+        await queue.sweep(CRASHED, WAITED)
+    assert taken == ["r/x", "r/y", "r/z"]
+    await queue.register("w2", 30.0, "{}", {"cpu": 1})
+    for turn in range(5):
+        (got,) = await queue.take("w2", f"n{turn}", 30.0, {"cpu": 1})
+        assert got.task == f"r/vars[{turn}].a", "in the order in which they came"
+        end = NodeEnd(got.task.partition("/")[2], DONE.outcome, "{}")
+        assert await queue.commit(Right(got.task, got.attempt, f"n{turn}"), [end], last=True) == "ok"
+    assert {o["status"] for o in (await queue.ledger("r")).values()} == {"completed"}
+    assert await queue.finish("r", 1, "completed", "{}") == "ok"
+    assert await queue.client.xlen(keys.queue("cpu", "frames")) == 0

@@ -6,6 +6,7 @@ be: a task is dispatched once all nodes that it needs have ended, and skipped wh
 
 import json
 import random
+import zlib
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -236,7 +237,8 @@ class Control:
         else:
             feed = {path: drive.board[path]["outputs"] for path in task.needs}
             body = compact({"nodes": list(task.nodes), "feed": feed})
-            offer = Offer(task.name, task.queue, body, task.nodes, task.nodes[:1], task.patience)
+            form = keys.FORMS[zlib.crc32(f"{run}/{task.name}".encode()) % 2]  # not drawn: seeds stay what they were
+            offer = Offer(task.name, task.queue, body, task.nodes, task.nodes[:1], task.patience, form)
             answer = str(await patiently(lambda: self._queue.dispatch(run, epoch, [offer], CRASH_BUDGET)))
         drive.offered.add(task.name)
         return answer

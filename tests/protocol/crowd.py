@@ -88,8 +88,12 @@ class Crowd:
     # Peace ---------------------------------------------------------------------------------------------------------
 
     async def _peace(self) -> None:
-        """Without faults every run reaches an end (I6)."""
+        """Without faults every run reaches an end (I6), once the upgrade is over: old workers leave some tasks alone."""
         self.world.faults = NONE
+        for process in self._living("worker"):
+            body = self._bodies[process.name]
+            body.stopping = isinstance(body, Worker) and body.old
+        self._old = None
         for _ in range(PEACE):
             self._populate(2, 1)
             asked = any(kind == "submit" for kind, _ in self._requests)

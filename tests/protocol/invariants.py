@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from protocol.database import ENDED, Database
-from protocol.snapshot import Snapshot, Stream
+from protocol.snapshot import Snapshot, Stream, home
 from protocol.world import Command, Violation
 from spindle_common import keys
 
@@ -160,7 +160,7 @@ class Checker:
         for queue, stream in now.streams.items():
             for entry, task in stream.entries.items():
                 held = now.tasks.get(task, {})
-                fits = (held.get("queue"), held.get("entry")) == (queue, entry)
+                fits = (home(held), held.get("entry")) == (queue, entry)
                 fits = fits and held.get("state") in ("ready", "running")
                 demand(fits or self._mixed, "I5: a stream holds only tasks that are there", (entry, task, held))
         for name in ("leases", "timers", "patience"):
@@ -169,7 +169,7 @@ class Checker:
 
     def _i5_place(self, now: Snapshot, task: str, fields: Any) -> None:
         state, entry = fields["state"], fields["entry"]
-        run, stream = now.runs.get(task.partition("/")[0]), now.streams.get(fields["queue"], Stream())
+        run, stream = now.runs.get(task.partition("/")[0]), now.streams.get(home(fields), Stream())
         demand(run is not None, "I5: a task has a run", task)
         in_stream = stream.entries.get(entry) == task
         if state == "ready":
@@ -187,12 +187,14 @@ class Checker:
         demand(fits or self._mixed, "I5: a task is where its state says", (task, fields))
 
     def _i5_slots(self, now: Snapshot) -> None:
-        slots: dict[str, int] = {}
-        for fields in now.workers.values():
-            for queue, count in json.loads(fields.get("slots", "{}")).items():
-                slots[queue] = slots.get(queue, 0) + count
-        for queue in slots.keys() | now.sets.get("slots", {}).keys():
-            demand(now.slots(queue) == slots.get(queue, 0), "I5: slots are those of live workers", queue)
+        for form in keys.FORMS:
+            slots: dict[str, int] = {}
+            for fields in now.workers.values():
+                for queue, count in json.loads(fields.get("slots", "{}")).items():
+                    slots[queue] = slots.get(queue, 0) + (count if form == fields.get("forms", "") or not form else 0)
+            for queue in slots.keys() | now.sets.get("slots", {}).keys():
+                fits = now.slots(queue, form) == slots.get(queue, 0)
+                demand(fits or (form and self._mixed), "I5: slots are those of live workers", (queue, form))
 
     def _one_flight(self, now: Snapshot) -> None:
         """Of those that want the same one computes, and whoever waits holds nothing."""
@@ -214,20 +216,21 @@ class Checker:
             demand(not waits or task not in now.flights or self._mixed, "flights: who waits leads nothing", task)
 
     def _pump(self, before: Snapshot, now: Snapshot, command: Command) -> None:
-        for queue in now.streams:
-            room = 2 * now.slots(queue)
-            old = before.streams.get(queue)
-            grown = len(now.streams[queue].entries) > (len(old.entries) if old else 0)
-            demand(not grown or len(now.streams[queue].entries) <= room, "pump: at most twice the slots", queue)
+        for queue in {name.partition(":")[0] for name in now.streams}:
+            room, frames = 2 * now.slots(queue), now.slots(queue, "frames") > 0
+            bound = now.bound(queue, frames=frames)
+            grown = bound > before.bound(queue, frames=frames)
+            demand(not grown or bound <= room, "pump: at most twice the slots", queue)
             waits = any(now.lanes.get(queue, {}).values())
-            fits = not waits or len(now.streams[queue].entries) >= room
+            fits = not waits or bound >= room
             demand(fits or self._mixed, "pump: no room while tasks wait", (queue, command.op))
 
     # At rest -------------------------------------------------------------------------------------------------------
 
     def at_rest(self) -> None:
         """Nothing is under way and nobody is there any more: what may be left, and nothing else."""
-        kept = {keys.COUNTERS, keys.SLOTS, keys.DEAD, *(keys.queue(queue) for queue in self.last.streams)}
+        kept = {keys.COUNTERS, keys.SLOTS, keys.SLOTS_FRAMES, keys.DEAD}
+        kept |= {keys.queue(name) for name in self.last.streams}
         expiring = {key for key, (_, more) in self.last.raw.items() if key.startswith(keys.drive("")) and more[0] > 0}
         entries = tuple(keys.PREFIX + kind for kind in ("cache:", "cache_counts:"))
         left = {key for key in self.last.raw.keys() - kept - expiring if not key.startswith(entries)}

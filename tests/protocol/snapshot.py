@@ -36,7 +36,7 @@ def _pairs(flat: Sequence[Any]) -> dict[str, str]:
 
 @dataclass
 class Stream:
-    """A queue's stream: entry -> task, the entries taken, the consumers."""
+    """A stream of a queue: entry -> task, the entries taken, the consumers."""
 
     entries: dict[str, str] = field(default_factory=dict)
     pending: dict[str, str] = field(default_factory=dict)
@@ -62,9 +62,24 @@ class Snapshot:
         """In how many lanes a task is."""
         return sum(members.count(task) for tenants in self.lanes.values() for members in tenants.values())
 
-    def slots(self, queue: str) -> int:
-        """Slots of a queue, as the pump counts them."""
-        return int(self.sets.get("slots", {}).get(queue, 0))
+    def slots(self, queue: str, form: str = "") -> int:
+        """Slots of a queue, of workers that understand the form, as the pump counts them."""
+        return int(self.sets.get(f"slots:{form}" if form else "slots", {}).get(queue, 0))
+
+    def bound(self, queue: str, *, frames: bool) -> int:
+        """How many entries of a queue the pump counts."""
+        forms = ["", "frames"] if frames else [""]
+        return sum(len(self.streams.get(stream_name(queue, form), Stream()).entries) for form in forms)
+
+
+def stream_name(queue: str, form: str) -> str:
+    """Name of a stream in `Snapshot.streams`."""
+    return f"{queue}:{form}" if form else queue
+
+
+def home(task: Hash) -> str:
+    """The stream where a task is when it may be taken."""
+    return stream_name(task.get("queue", ""), task.get("form", ""))
 
 
 def parse(dump: str) -> Snapshot:
@@ -93,3 +108,5 @@ def _file(shot: Snapshot, kind: str, rest: str, value: Any, more: Any) -> None:
         shot.lanes.setdefault(queue, {})[tenant] = list(_pairs(value))
     elif kind in ("leases", "timers", "patience", "workers", "controls", "slots", "counters") and not rest:
         shot.sets[kind] = _pairs(value)
+    elif kind == "slots":
+        shot.sets[f"slots:{rest}"] = _pairs(value)

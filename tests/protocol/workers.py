@@ -47,7 +47,7 @@ class Worker:
         self._cache = Cache(self._queue.client, world.script)
         self._world, self._name, self._rng = world, name, rng
         self._slots = {queue: rng.choice((1, 1, 2)) for queue in QUEUES if rng.random() < 0.6} or {"cpu": 1}
-        self._old = script is not None
+        self.old = script is not None
         self._held: list[Held] = []
         self._nonces = 0
         self.stopping = False
@@ -106,14 +106,14 @@ class Worker:
         draw, right, path = self._rng.random(), held.right, held.open[0]
         if draw < 0.12:
             await patiently(lambda: self._queue.tick(right, path, "node.progress", "{}", keep=True))
-        elif draw < 0.17 and not self._old:  # what the version before did to a copy that had ended was wrong
+        elif draw < 0.17 and not self.old:  # what the version before did to a copy that had ended was wrong
             delay = self._rng.choice((0.0, 0.5, 2.0))
             await patiently(lambda: self._queue.give_back(right, "error", delay=delay, path=path))
             self._held.remove(held)
         elif draw < 0.2:
             await patiently(lambda: self._queue.give_back(right, "crash", spent=SPENT))
             self._held.remove(held)
-        elif not self._old and path not in held.found and self._rng.random() < 0.9:
+        elif not self.old and path not in held.found and self._rng.random() < 0.9:
             await self._look(held, Wanted(path, f"t.same@1:{path[-1]}", fly=path != "t"))
         else:
             await self._commit(held)
