@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from spindle_common.queue import Queue, connect
-from support.redis_server import RedisServer
+from support.redis_server import RedisServer, started
 
 # A busy machine is no mistake of the code: what an example takes says nothing, and a test has its time limit.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
@@ -39,19 +39,30 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop()
+    """A server for tests of the API, all of whose controls see the one worker of tests/integration/conftest.py."""
+    with started(tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def quiet_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A server that no worker or control of another test speaks to."""
-    server = RedisServer(tmp_path_factory.mktemp("quiet"))
-    server.start()
-    yield server
-    server.stop()
+    """A server that no worker or control of another test speaks to; a test begins by emptying it."""
+    with started(tmp_path_factory.mktemp("quiet")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A server for the tests of one file, with workers of their own."""
+    with started(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def fresh_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A server for one test, which may kill it."""
+    with started(tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 @pytest.fixture

@@ -45,14 +45,14 @@ OPERATIONS = 38
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Iterator[str]:
+def url(tmp_path_factory: pytest.TempPathFactory, own_redis: RedisServer) -> Iterator[str]:
     """A control plane on a loop of its own, since schemathesis calls it from outside."""
     found: list[str] = []
     ready, stop = threading.Event(), asyncio.Event()
     loop = asyncio.new_event_loop()
 
     async def serve() -> None:
-        async with serving(tmp_path_factory.mktemp("control"), redis_server.url) as control:
+        async with serving(tmp_path_factory.mktemp("control"), own_redis.url) as control:
             found.append(control.url)
             ready.set()
             await stop.wait()

@@ -59,8 +59,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def url(folder: Path, redis_server: RedisServer) -> Iterator[str]:
-    with running(folder, redis_server, torch=True, SPINDLE_NODES=str(folder / "shout.py")) as (_, (url,)):
+def url(folder: Path, own_redis: RedisServer) -> Iterator[str]:
+    with running(folder, own_redis, torch=True, SPINDLE_NODES=str(folder / "shout.py")) as (_, (url,)):
         yield url
 
 

@@ -21,8 +21,8 @@ FEW: Json = {"steps": 2}
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Iterator[str]:
-    with running(tmp_path_factory.mktemp("examples"), redis_server, torch=True) as (_, (url,)):
+def url(tmp_path_factory: pytest.TempPathFactory, own_redis: RedisServer) -> Iterator[str]:
+    with running(tmp_path_factory.mktemp("examples"), own_redis, torch=True) as (_, (url,)):
         yield url
 
 

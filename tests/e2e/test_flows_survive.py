@@ -68,14 +68,6 @@ def grown(item: int) -> tuple[int, int]:
 WANTED: Json = {"n": [grown(at)[0] for at in range(8)], "times": [grown(at)[1] for at in range(8)], "size": 8}
 
 
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Any:
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.stop()
-
-
 async def history(url: str, run: str) -> list[Json]:
     """All of a run's events."""
     events: list[Json] = []
@@ -115,8 +107,8 @@ async def kills(cluster: Cluster, rng: random.Random, over: asyncio.Event, contr
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_only_what_is_unfinished_runs_again(tmp_path: Path, own_redis: RedisServer, seed: int) -> None:
-    with running(tmp_path, own_redis, controls=1, workers=1, SPINDLE_LINGER_SECONDS="0.5") as (cluster, (url,)):
+async def test_only_what_is_unfinished_runs_again(tmp_path: Path, fresh_redis: RedisServer, seed: int) -> None:
+    with running(tmp_path, fresh_redis, controls=1, workers=1, SPINDLE_LINGER_SECONDS="0.5") as (cluster, (url,)):
         doomed, doomed_url = cluster.control()  # drives what it accepts, and is killed first
         over, cluster_runs = asyncio.Event(), []
         for target in (doomed_url, url):

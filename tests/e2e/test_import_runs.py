@@ -15,8 +15,8 @@ pytest.importorskip("torch")
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Iterator[str]:
-    with running(tmp_path_factory.mktemp("imported"), redis_server, torch=True) as (_, (url,)):
+def url(tmp_path_factory: pytest.TempPathFactory, own_redis: RedisServer) -> Iterator[str]:
+    with running(tmp_path_factory.mktemp("imported"), own_redis, torch=True) as (_, (url,)):
         yield url
 
 

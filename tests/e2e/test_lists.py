@@ -14,8 +14,8 @@ from support.redis_server import RedisServer
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Iterator[str]:
-    with running(tmp_path_factory.mktemp("lists"), redis_server) as (_, (url,)):
+def url(tmp_path_factory: pytest.TempPathFactory, own_redis: RedisServer) -> Iterator[str]:
+    with running(tmp_path_factory.mktemp("lists"), own_redis) as (_, (url,)):
         yield url
 
 

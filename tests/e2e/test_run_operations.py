@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -15,14 +14,6 @@ from spindle_control.client import Client
 from support.cluster import running, wait_until, workflow
 from support.operating import chain, check_history, leftovers
 from support.redis_server import RedisServer
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Any:
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture
@@ -50,8 +41,10 @@ async def until_parked(client: Client, redis: RedisServer, run: str) -> None:
         await asyncio.sleep(0.05)
 
 
-async def test_a_run_paused_at_a_control_that_is_killed_rests_and_goes_on(tmp_path: Path, redis: RedisServer) -> None:
-    with running(tmp_path, redis, SPINDLE_FUSE_CHAINS="0") as (cluster, (url,)):
+async def test_a_run_paused_at_a_control_that_is_killed_rests_and_goes_on(
+    tmp_path: Path, fresh_redis: RedisServer
+) -> None:
+    with running(tmp_path, fresh_redis, SPINDLE_FUSE_CHAINS="0") as (cluster, (url,)):
         doomed, doomed_url = cluster.control()
         async with Client(doomed_url) as client:
             run = (await client.submit(workflow(chain(3, 2.0))))["id"]
@@ -61,7 +54,7 @@ async def test_a_run_paused_at_a_control_that_is_killed_rests_and_goes_on(tmp_pa
         doomed.kill()
         async with Client(url) as client:
             assert (await client.get(run))["status"] == "paused"
-            await until_parked(client, redis, run)
+            await until_parked(client, fresh_redis, run)
             resting = await client.get(run)
             assert [node["status"] for node in resting["nodes"].values()] == ["completed", "pending", "pending"]
             await client.resume(run)
@@ -71,14 +64,14 @@ async def test_a_run_paused_at_a_control_that_is_killed_rests_and_goes_on(tmp_pa
             check_history([event async for event in client.events(run) if "id" in event])
 
 
-async def test_a_control_killed_while_it_resumes_loses_nothing(tmp_path: Path, redis: RedisServer) -> None:
-    with running(tmp_path, redis, SPINDLE_FUSE_CHAINS="0") as (cluster, (url,)):
+async def test_a_control_killed_while_it_resumes_loses_nothing(tmp_path: Path, fresh_redis: RedisServer) -> None:
+    with running(tmp_path, fresh_redis, SPINDLE_FUSE_CHAINS="0") as (cluster, (url,)):
         async with Client(url) as client:
             for _ in range(2):
                 doomed, doomed_url = cluster.control()
                 run = (await client.submit(workflow(chain(3, 0.2))))["id"]
                 await client.pause(run)
-                await until_parked(client, redis, run)
+                await until_parked(client, fresh_redis, run)
                 async with Client(doomed_url, patience=0.5) as other:
                     await other.resume(run)
                 doomed.kill()
@@ -87,9 +80,9 @@ async def test_a_control_killed_while_it_resumes_loses_nothing(tmp_path: Path, r
                 check_history([event async for event in client.events(run) if "id" in event])
 
 
-async def test_a_node_that_kills_every_worker_ends_as_a_dead_letter(tmp_path: Path, redis: RedisServer) -> None:
+async def test_a_node_that_kills_every_worker_ends_as_a_dead_letter(tmp_path: Path, fresh_redis: RedisServer) -> None:
     nodes = chain(1) | {"poison": {"type": "test.crash@1", "inputs": {"in0": {"$from": "n0.value"}}}}
-    with running(tmp_path, redis, workers=2, SPINDLE_CRASH_BUDGET="2", SPINDLE_FUSE_CHAINS="0") as (_, (url,)):
+    with running(tmp_path, fresh_redis, workers=2, SPINDLE_CRASH_BUDGET="2", SPINDLE_FUSE_CHAINS="0") as (_, (url,)):
         async with Client(url) as client:
             run = (await client.submit(workflow(nodes)))["id"]
             done = await client.wait(run)
@@ -104,11 +97,11 @@ async def test_a_node_that_kills_every_worker_ends_as_a_dead_letter(tmp_path: Pa
 
 
 def test_the_command_line_pauses_resumes_retries_and_redrives(
-    tmp_path: Path, redis: RedisServer, spindle: Callable[..., str]
+    tmp_path: Path, fresh_redis: RedisServer, spindle: Callable[..., str]
 ) -> None:
     file = tmp_path / "w.json"
     file.write_text(json.dumps(workflow(chain(2, 0.5))))
-    with running(tmp_path, redis, SPINDLE_FUSE_CHAINS="0") as (_, (url,)):
+    with running(tmp_path, fresh_redis, SPINDLE_FUSE_CHAINS="0") as (_, (url,)):
         run = spindle(url, "run", str(file), "--no-wait").strip()
         assert "paused" in spindle(url, "pause", run)
         wait_until(lambda: "paused" in spindle(url, "runs"))

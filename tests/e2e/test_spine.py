@@ -14,8 +14,8 @@ from support.redis_server import RedisServer
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Iterator[tuple[Cluster, str]]:
-    with running(tmp_path_factory.mktemp("spine"), redis_server) as (cluster, (url,)):
+def cluster(tmp_path_factory: pytest.TempPathFactory, own_redis: RedisServer) -> Iterator[tuple[Cluster, str]]:
+    with running(tmp_path_factory.mktemp("spine"), own_redis) as (cluster, (url,)):
         yield cluster, url
 
 

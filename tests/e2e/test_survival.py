@@ -25,14 +25,6 @@ async def started(client: Client, run: str, node: str) -> None:
     assert status == "running", "it was over before it was seen"
 
 
-@pytest.fixture
-def fresh_redis(tmp_path: Path) -> Any:
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.stop()
-
-
 async def holder(cluster: Cluster, task: str) -> Process:
     """The worker process that has a task now."""
     client = connect(cluster.redis.url)

@@ -13,9 +13,8 @@ from support.worker_process import WorkerProcess
 
 @pytest.fixture(scope="session")
 def worker(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Iterator[WorkerProcess]:
-    process = WorkerProcess(tmp_path_factory.mktemp("worker"), redis_server.url)
-    yield process
-    process.stop()
+    with WorkerProcess(tmp_path_factory.mktemp("worker"), redis_server.url) as process:
+        yield process
 
 
 @pytest.fixture

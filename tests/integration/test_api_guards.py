@@ -172,16 +172,16 @@ async def test_metrics_count_requests_by_route(control: Control) -> None:
     assert re.search(r'spindle_http_requests_total\{method="GET",route="/api/v1/runs/\{run_id\}",status="404"\} ', text)
 
 
-async def test_health_names_the_part_that_is_away(tmp_path: Path, redis_server: RedisServer) -> None:
-    async with serving(tmp_path, redis_server.url) as control:
+async def test_health_names_the_part_that_is_away(tmp_path: Path, fresh_redis: RedisServer) -> None:
+    async with serving(tmp_path, fresh_redis.url) as control:
         well = await control.http.get("/health")
         assert (well.status_code, well.json()["status"]) == (200, "ok")
         assert set(well.json()["parts"]) == {"database", "redis", "artifacts", "driver", "reconciler", "queues"}
-        redis_server.stop()
+        fresh_redis.stop()
         try:
             ill = await control.http.get("/readyz", timeout=20)
         finally:
-            await asyncio.to_thread(redis_server.start)
+            await asyncio.to_thread(fresh_redis.start)
         assert (ill.status_code, ill.json()["parts"]["redis"]["ok"]) == (503, False)
         assert ill.json()["parts"]["database"]["ok"]
         assert (await control.http.get("/livez")).status_code == 200

@@ -51,12 +51,9 @@ def sleeps(count: int, seconds: float) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    redis = RedisServer(tmp_path_factory.mktemp("redis"))
-    redis.start()
-    with running(tmp_path_factory.mktemp("spindle"), redis, torch=True) as (_, urls):
+def url(tmp_path_factory: pytest.TempPathFactory, own_redis: RedisServer) -> Iterator[str]:
+    with running(tmp_path_factory.mktemp("spindle"), own_redis, torch=True) as (_, urls):
         yield urls[0]
-    redis.stop()
 
 
 @dataclass

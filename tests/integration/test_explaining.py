@@ -23,23 +23,14 @@ Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def own_worker(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Iterator[WorkerProcess]:
-    process = WorkerProcess(tmp_path_factory.mktemp("worker"), redis.url, SPINDLE_ASYNC_SLOTS="1")
-    yield process
-    process.stop()
+def own_worker(tmp_path_factory: pytest.TempPathFactory, own_redis: RedisServer) -> Iterator[WorkerProcess]:
+    with WorkerProcess(tmp_path_factory.mktemp("worker"), own_redis.url, SPINDLE_ASYNC_SLOTS="1") as process:
+        yield process
 
 
 @pytest.fixture
-async def control(tmp_path: Path, redis: RedisServer, own_worker: WorkerProcess) -> AsyncIterator[Control]:
-    async with manned(tmp_path, redis, own_worker) as control:
+async def control(tmp_path: Path, own_redis: RedisServer, own_worker: WorkerProcess) -> AsyncIterator[Control]:
+    async with manned(tmp_path, own_redis, own_worker) as control:
         yield control
 
 

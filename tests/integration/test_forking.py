@@ -23,28 +23,19 @@ Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("spindle")
 
 
 @pytest.fixture(scope="module")
-def own_worker(folder: Path, redis: RedisServer) -> Iterator[WorkerProcess]:
-    process = WorkerProcess(folder, redis.url, SPINDLE_NODES=str(forked_nodes.__file__))
-    yield process
-    process.stop()
+def own_worker(folder: Path, own_redis: RedisServer) -> Iterator[WorkerProcess]:
+    with WorkerProcess(folder, own_redis.url, SPINDLE_NODES=str(forked_nodes.__file__)) as process:
+        yield process
 
 
 @pytest.fixture
-async def control(folder: Path, redis: RedisServer, own_worker: WorkerProcess) -> AsyncIterator[Control]:
-    async with manned(folder, redis, own_worker) as control:
+async def control(folder: Path, own_redis: RedisServer, own_worker: WorkerProcess) -> AsyncIterator[Control]:
+    async with manned(folder, own_redis, own_worker) as control:
         yield control
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,21 +24,8 @@ FIELDS: dict[str, str | int] = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("worker")
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[RedisServer]:
-    redis = RedisServer(folder)
-    redis.start()
-    yield redis
-    redis.stop()
-
-
-@pytest.fixture(scope="module")
-def cluster(folder: Path, server: RedisServer) -> Iterator[Cluster]:
-    cluster = Cluster(folder, server)
+def cluster(tmp_path_factory: pytest.TempPathFactory, own_redis: RedisServer) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path_factory.mktemp("worker"), own_redis)
     cluster.worker()
     yield cluster
     cluster.close()

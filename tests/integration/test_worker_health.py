@@ -37,21 +37,12 @@ async def block(inputs: BlockInputs, ctx: Context) -> Nothing:
 
 
 @pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path / "redis")
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def worker(tmp_path: Path, own_server: RedisServer) -> Iterator[WorkerProcess]:
+def worker(tmp_path: Path, fresh_redis: RedisServer) -> Iterator[WorkerProcess]:
     nodes = tmp_path / "rude.py"
     nodes.write_text(BLOCKING)
     settings: Any = {"SPINDLE_LEASE_SECONDS": "1.5", "SPINDLE_BEAT_SECONDS": "0.3", "SPINDLE_NODES": str(nodes)}
-    process = WorkerProcess(tmp_path / "worker", own_server.url, **settings)
-    yield process
-    process.stop()
+    with WorkerProcess(tmp_path / "worker", fresh_redis.url, **settings) as process:
+        yield process
 
 
 async def probe(queue: Queue) -> str:
@@ -72,9 +63,9 @@ async def until(url: str, status: int) -> str:
 
 
 async def test_a_worker_says_why_it_is_not_ready(
-    worker: WorkerProcess, own_server: RedisServer, tmp_path: Path
+    worker: WorkerProcess, fresh_redis: RedisServer, tmp_path: Path
 ) -> None:
-    async with serving(tmp_path / "control", own_server.url) as control:
+    async with serving(tmp_path / "control", fresh_redis.url) as control:
         url = await probe(control.services.driver._parts.queue)
         await until(url, 200)
         block = {"schema": "spindle.workflow/v1", "nodes": {"a": {"type": "rude.block@1", "inputs": {"seconds": 5}}}}
@@ -83,8 +74,8 @@ async def test_a_worker_says_why_it_is_not_ready(
                 await asyncio.sleep(0.2)
         assert "loop has stood still" in await until(url, 503)
         await until(url, 200)
-    await asyncio.to_thread(own_server.stop)
+    await asyncio.to_thread(fresh_redis.stop)
     assert "last beat was answered" in await until(url, 503)
-    await asyncio.to_thread(own_server.start)
+    await asyncio.to_thread(fresh_redis.start)
     await until(url, 200)
     assert worker.process.poll() is None

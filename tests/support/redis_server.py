@@ -1,8 +1,10 @@
 """A private Redis-compatible server for a test run: the real embedded one, on a free loopback port."""
 
 import asyncio
+import contextlib
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from spindle_control.embedded_redis import EmbeddedRedis, prepare
@@ -43,3 +45,14 @@ class RedisServer:
             self._process.send_signal(how)
             self._process.wait()
             self._process = None
+
+
+@contextlib.contextmanager
+def started(directory: Path) -> Iterator[RedisServer]:
+    """Run a server until the block ends."""
+    server = RedisServer(directory)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()

@@ -3,12 +3,13 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Self
 
 from support.light import environment
 
 
 class WorkerProcess:
-    """Starts one `python -m spindle_worker`; with torch if asked."""
+    """Starts one `python -m spindle_worker`, with torch if asked; as a context, stops it at the end."""
 
     def __init__(self, data_dir: Path, redis_url: str, *, torch: bool = False, **settings: str) -> None:
         self.log = data_dir / "worker.log"
@@ -28,6 +29,12 @@ class WorkerProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def stop(self) -> None:
         self.process.terminate()
