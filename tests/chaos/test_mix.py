@@ -15,7 +15,7 @@ from chaos.checker import violations
 from chaos.history import History
 from chaos.mix import mix, verdict
 
-SECONDS = float(os.environ.get("SPINDLE_CHAOS_SECONDS", "60"))
+SECONDS = float(os.environ.get("SPINDLE_CHAOS_SECONDS", "240"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS + 600)]
 
 
