@@ -8,7 +8,6 @@ Every step may be repeated after a lost reply without doing anything twice, so t
 Redis being away is `Unavailable`, mapped here and nowhere else.
 """
 
-import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from spindle_common import keys
 from spindle_common.problems import SpindleError, Unavailable
+from spindle_common.scripts import scripts_in
 
 SCRIPT = (resources.files("spindle_common") / "spindle.lua").read_text()
 BLOCK_MS = 5000
@@ -210,17 +210,17 @@ class Queue:
     """The atomic steps, each one round trip."""
 
     def __init__(self, client: "aioredis.Redis", script: str = SCRIPT) -> None:
-        self.client, self._script = client, script
-        self._sha = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+        self.client, self._scripts = client, scripts_in(script)
 
     async def _step(self, *args: str | float) -> Any:
         return await away(self._evaluate(args))
 
     async def _evaluate(self, args: Sequence[str | float]) -> Any:
+        script = self._scripts.of(str(args[0]))
         try:
-            return await self.client.evalsha(self._sha, 0, *args)
+            return await self.client.evalsha(script.sha, 0, *args)
         except NoScriptError:
-            return await self.client.eval(self._script, 0, *args)
+            return await self.client.eval(script.text, 0, *args)
 
     async def check_server(self) -> None:
         """Refuse, loudly, a Redis that may drop keys. Raises RedisRefused, Unavailable."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from protocol.crowd import Crowd
-from protocol.world import Violation
+from protocol.world import Violation, load
 from spindle_common.queue import SCRIPT
 from support.virtual_time import settable
 
@@ -27,7 +27,7 @@ async def test_the_promises_hold(client: Any, seed: int) -> None:
 @pytest.mark.parametrize("mixed", range(1000, 1006))
 async def test_workers_of_the_version_before_may_take_part(client: Any, mixed: int) -> None:
     old = settable(V1.read_text())
-    await client.script_load(old)
+    await load(client, old)
     await Crowd(client, mixed, old=old).run(STORM)
 
 

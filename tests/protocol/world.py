@@ -17,6 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from protocol.snapshot import DUMP, Snapshot, parse
 from spindle_common.queue import SCRIPT, Queue
+from spindle_common.scripts import scripts_in
 from support.virtual_time import NOW, Clock, settable
 
 LEASE, CONTROL_LEASE = 3.0, 2.0
@@ -85,6 +86,13 @@ class Process:
     sleeps_until: int = 0
 
 
+async def load(client: Any, source: str) -> None:
+    """Have the server know every step of a file, so that no command is said twice."""
+    scripts = scripts_in(source)
+    for step in scripts.steps:
+        await client.script_load(scripts.of(step).text)
+
+
 class World:
     """Processes, the server, the database, the clock; `look` sees every command that took effect."""
 
@@ -105,7 +113,7 @@ class World:
         """Empty the server and set the clock."""
         await self.client.flushall()
         await self.clock.advance(0)
-        await self.client.script_load(self.script)
+        await load(self.client, self.script)
 
     def queue(self, script: str | None = None) -> Queue:
         """A process's own protocol client."""
