@@ -22,6 +22,7 @@ from spindle_common.artifacts import open_store
 from spindle_common.problems import BadInput, NodeFailed, OutOfMemory
 from spindle_worker.bounds import Bounds
 from spindle_worker.children import ChildDied, Children, Kept, Limits, Loan, Reach, Rearing
+from spindle_worker.children.child import GRACE_SECONDS
 from spindle_worker.files import Files
 from support import native_nodes
 
@@ -90,7 +91,7 @@ async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
         yield yard
 
 
-async def until(holds: Any, seconds: float = 5.0) -> None:
+async def until(holds: Any, seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not holds():
             await asyncio.sleep(0.01)
@@ -210,16 +211,17 @@ async def test_handles_die_with_their_child(yard: Yard) -> None:
 
 
 @pytest.mark.parametrize("hold", [False, True])
-async def test_an_endless_loop_is_ended_within_two_seconds(yard: Yard, hold: bool) -> None:
+async def test_an_endless_loop_is_ended_once_its_grace_is_over(yard: Yard, hold: bool) -> None:
     loan = Loan(yard.children, "cpu")
     busy = (await yard.call("native.make@1", loan)).values["pid"]
     spinning = asyncio.ensure_future(yard.call("test.spin@1", loan, hold=hold))
-    await until(lambda: psutil.Process(busy).cpu_times().user > 0.3, 30.0)
+    await until(lambda: psutil.Process(busy).cpu_times().user > 0.3)
     began = time.monotonic()
     spinning.cancel()
     await loan.close()
     await until(lambda: not psutil.pid_exists(busy))
-    assert 1.0 < time.monotonic() - began < 2.0
+    assert GRACE_SECONDS - 0.1 < time.monotonic() - began < GRACE_SECONDS + 5, "the rest is a busy machine's"
+    assert GRACE_SECONDS < 2, "of the two seconds in which a cancel reaches what runs"
 
 
 async def test_a_node_that_looks_is_stopped_without_harm(yard: Yard) -> None:
@@ -250,11 +252,10 @@ async def test_a_child_that_hangs_up_is_replaced(yard: Yard) -> None:
 
 
 async def test_a_killed_forkserver_is_started_again(yard: Yard) -> None:
-    working = asyncio.ensure_future(yard.call("test.work@1", seconds=60))
-    await until(lambda: yard.children.pids)
+    working = asyncio.ensure_future(yard.call("test.work@1", seconds=600))
+    await until(lambda: yard.ticks)
     before = yard.children.forkserver
     assert before is not None
-    await asyncio.sleep(0.3)
     os.kill(before, signal.SIGKILL)
     with pytest.raises(ChildDied):
         await working
@@ -282,7 +283,7 @@ async def test_closing_leaves_no_process(tmp_path: Path) -> None:
         await yard.call("test.work@1")
         everyone = [yard.children.forkserver, *yard.children.pids]
         began = time.monotonic()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5, "killed, not waited for"
     assert not [pid for pid in everyone if pid is not None and psutil.pid_exists(pid)]
     with pytest.raises(ChildDied):
         await spinning
@@ -306,16 +307,16 @@ async def test_idle_children_make_room_for_anothers_models(yard: Yard) -> None:
 
 
 async def test_bounds_of_silence() -> None:
-    bounds = Bounds(None, 0.2)
+    bounds = Bounds(None, 1.0)
 
     async def speak() -> str:
-        for _ in range(5):
+        for _ in range(15):
             await asyncio.sleep(0.1)
             bounds.heard()
         return "done"
 
     assert await bounds.keep(speak()) == "done"
-    with pytest.raises(NodeFailed, match=r"reported nothing for 0\.2 s"):
-        await bounds.keep(asyncio.sleep(60))
+    with pytest.raises(NodeFailed, match=r"reported nothing for 1 s"):
+        await bounds.keep(asyncio.sleep(600))
     with pytest.raises(NodeFailed, match=r"longer than 0\.1 s"):
-        await Bounds(0.1, 0.2).keep(asyncio.sleep(60))
+        await Bounds(0.1, 60).keep(asyncio.sleep(600))

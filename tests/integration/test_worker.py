@@ -8,6 +8,7 @@ import pytest
 
 from spindle_common import keys
 from spindle_common.queue import Offer, Queue, compact, connect
+from spindle_common.stopping import stop
 from support.cluster import Cluster
 from support.redis_server import RedisServer
 
@@ -75,7 +76,7 @@ async def test_a_held_node_lets_its_siblings_end_first(queue: Queue) -> None:
     }
     sweeping = asyncio.ensure_future(sweep(queue))
     ledger = await ended(queue, "held", nodes)
-    sweeping.cancel()
+    await stop([sweeping])
     assert ledger["bad"]["status"] == "failed"
     assert ledger["bad"]["attempt"] == 2
     assert ledger["child"]["reason"] == "upstream-failed"
@@ -114,6 +115,7 @@ async def test_it_registers_again_after_an_emptied_redis(queue: Queue) -> None:
 
 
 async def test_nothing_is_left_behind(queue: Queue) -> None:
-    async with asyncio.timeout(10):
+    await ended(queue, "left", {"a": {"type": "test.noop@1", "inputs": {"value": 1}}})
+    async with asyncio.timeout(60):
         while await queue.client.zcard(keys.LEASES) or await queue.client.xlen(keys.queue("async")):
             await asyncio.sleep(0.05)
