@@ -7,7 +7,6 @@ this process's own time, which holds still on such a machine. `key` is the time 
 and the shelf, a hit its look, and the touch of the bytes that it names.
 """
 
-import asyncio
 import json
 import statistics
 import sys
@@ -15,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Annotated, Any
+
+import uvloop
 
 from spindle_common.queue import connect
 from spindle_worker.node import Artifact, Context, Media, OpenInputs, Outputs, node
@@ -110,7 +111,7 @@ def main() -> None:
         server = RedisServer(Path(name) / "redis")
         server.start()
         try:
-            found = asyncio.run(measure(Path(name), server.url))
+            found = uvloop.run(measure(Path(name), server.url))
         finally:
             server.stop()
     json.dump(found | {"key": key_milliseconds()}, sys.stdout, indent=1)

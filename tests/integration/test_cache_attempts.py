@@ -249,6 +249,38 @@ async def test_an_entry_whose_bytes_are_gone_is_forgotten(desk: Desk, desks: Cal
     assert await desk.cache.counts("default") == (1, 3)
 
 
+async def test_what_was_not_committed_is_not_kept(desk: Desk) -> None:
+    GATES["late"] = asyncio.Event()
+    await desk.open("r1")
+    await desk.dispatch("r1", {"a": job("work", value=1, gate="late")})
+    (attempt,) = await desk.take()
+    running = asyncio.ensure_future(attempt.run())
+    while not RAN:
+        await asyncio.sleep(0.01)
+    await desk.queue.finish("r1", None, "cancelled", "{}")
+    GATES["late"].set()
+    assert await running == "unwanted"
+    await desk.content.close()  # type: ignore[union-attr]
+    assert [each async for each in desk.store.on_shelf("")] == []
+    assert await desk.queue.client.keys("spindle:cache:*") == []
+
+
+async def test_a_slow_object_store_holds_up_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelve, slow = desk.store.shelve, asyncio.Event()
+
+    async def slowly(name: str, data: bytes) -> None:
+        await slow.wait()
+        await shelve(name, data)
+
+    monkeypatch.setattr(desk.store, "shelve", slowly)
+    nodes = {"a": job("work", value=1), "b": job("work", "a", value=ref("a.value"), in0=1)}
+    await desk.run("r1", nodes)
+    assert reused(await desk.run("r2", nodes)) == ["a", "b"], "Redis has it"
+    slow.set()
+    await desk.content.close()  # type: ignore[union-attr]
+    assert len([each async for each in desk.store.on_shelf("")]) == 2
+
+
 async def test_long_outcomes_live_in_the_object_store_only(desk: Desk, queue: Queue) -> None:
     nodes = {"a": job("work", value="x" * 40_000), "b": job("work", value="y" * 100_000)}
     await desk.run("r1", nodes)

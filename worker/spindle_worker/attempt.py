@@ -72,13 +72,13 @@ class Attempt:
         self._stops: set[threading.Event] = set()
         self._unwanted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._files = Files(equipment.artifacts)
-        self._committer = Committer(equipment.queue, right, self._files.renew)
+        self._looking = Looking(equipment.cache, right)
+        self._committer = Committer(equipment.queue, right, self._files.renew, self._looking.landed)
         self._reporter = Reporter(equipment.queue, right, self.cancel)
         self._spill = Spill(equipment.artifacts)
         self._board = Board()
         self._inputs: dict[str, Any] = {}
         self._handles = Handles(self._nodes)
-        self._looking = Looking(equipment.cache, right)
         self._loan = Loan(equipment.children, taken.queue)
         self._died: ChildDied | None = None
         self._held: dict[str, _Held] = {}

@@ -17,6 +17,7 @@ from spindle_worker import metrics
 
 T = TypeVar("T")
 Renew = Callable[[Iterable[str]], Awaitable[None]]
+Landed = Callable[[Sequence[NodeEnd]], None]
 log = logging.getLogger(__name__)
 _AWAY_SECONDS = 0.5
 
@@ -26,10 +27,13 @@ class LostRight(Exception):
 
 
 class Committer:
-    """Sends starts and ends of an attempt's nodes; `renew` writes bytes again that their outcomes name."""
+    """Sends starts and ends of an attempt's nodes.
 
-    def __init__(self, queue: Queue, right: Right, renew: Renew) -> None:
-        self._queue, self._right, self._renew = queue, right, renew
+    `renew` writes bytes again that their outcomes name, `landed` is told what is committed.
+    """
+
+    def __init__(self, queue: Queue, right: Right, renew: Renew, landed: Landed | None = None) -> None:
+        self._queue, self._right, self._renew, self._landed = queue, right, renew, landed
         self._waiting: list[NodeEnd] = []
         self._in_flight = asyncio.Lock()
         self._sender: asyncio.Task[None] | None = None
@@ -64,6 +68,8 @@ class Committer:
         if answer in ("stale", "ended"):
             raise LostRight(answer)
         self._task_ended = self._task_ended or last
+        if self._landed:
+            self._landed(steps)
 
     async def _commit(self, steps: Sequence[NodeEnd], *, last: bool) -> str:
         while True:

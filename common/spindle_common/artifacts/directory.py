@@ -133,8 +133,11 @@ class DirectoryStore:
         await self._call(shelf.write, self._root, name, data)
 
     async def shelved(self, name: str) -> bytes | None:
-        """Read it."""
-        return await self._call(shelf.read, self._root, name)
+        """Read it; to know that it is not there takes no thread, whose waking costs thirty times as much."""
+        with _mapped():
+            if not shelf.there(self._root, name):
+                return None
+            return await self._threads.call(shelf.read, self._root, name)
 
     async def on_shelf(self, prefix: str, older_than: datetime | None = None) -> AsyncIterator[Shelved]:
         """Yield what is there."""
@@ -165,11 +168,18 @@ class DirectoryStore:
         return self._root / "sha256" / name[:2] / name
 
     async def _call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run in a thread; the seam where the operating system's errors become ours."""
-        try:
+        """Run in a thread, to its end."""
+        with _mapped():
             return await self._threads.finish(function, *args, **kwargs)
-        except OSError as error:
-            raise StoreUnavailable(f"The artifact folder cannot be used: {error.strerror}.", retry_after=5) from error
+
+
+@contextlib.contextmanager
+def _mapped() -> Iterator[None]:
+    """The seam where the operating system's errors become ours."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailable(f"The artifact folder cannot be used: {error.strerror}.", retry_after=5) from error
 
 
 class Draft:

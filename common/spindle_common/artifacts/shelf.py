@@ -56,13 +56,26 @@ def checked(name: str) -> str:
 def write(root: Path, name: str, data: bytes) -> None:
     """Write a file of that name below a folder, whole or not at all for whoever reads it meanwhile."""
     path, draft = root / "shelf" / checked(name), root / "tmp" / secrets.token_hex(12)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _place(path, draft, data)
+    except FileNotFoundError:  # the first of its kind
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        _place(path, draft, data)
+
+
+def _place(path: Path, draft: Path, data: bytes) -> None:
     try:
         draft.write_bytes(data)
         draft.replace(path)
-    finally:
+    except OSError:
         draft.unlink(missing_ok=True)
+        raise
+
+
+def there(root: Path, name: str) -> bool:
+    """Whether there is a file of that name."""
+    return (root / "shelf" / checked(name)).exists()
 
 
 def read(root: Path, name: str) -> bytes | None:

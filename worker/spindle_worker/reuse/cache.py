@@ -3,7 +3,7 @@
     recall   Redis: hit, lead or wait        lead -> the shelf may have it -> found: back into Redis, all waiters wake
     fresh    a hit's bytes are there, and touched: garbage collection leaves them alone; so are those that a spilled
              value names, which is nobody else's to know
-    keep     onto the shelf, behind everybody's back; the commit puts it into Redis
+    keep     the commit puts it into Redis, and then it goes onto the shelf, behind everybody's back
 
 A cache that is away costs a computation, never a run: then nodes are computed as if nothing had been kept.
 """
@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from spindle_common.artifacts import ArtifactNotFound, ObjectStore, StoreUnavailable
-from spindle_common.cache import ENTRY_BYTES, Cache, Looked, Wanted, outputs_of, place
+from spindle_common.cache import Cache, Looked, Wanted, outputs_of, place
 from spindle_common.garbage import Garbage
 from spindle_common.problems import Unavailable
 from spindle_common.queue import Right
@@ -34,6 +34,7 @@ _UNTOUCHED = timedelta(hours=1)
 _SEEN_SECONDS = 60.0
 _SEEN_MOST = 4096
 _WRITES_MOST = 256
+_WRITE_SECONDS = 0.05
 _CLOSE_SECONDS = 5.0
 
 
@@ -44,7 +45,8 @@ class ContentCache:
         self.steps = steps
         self._garbage, self._store, self._keys = garbage, store, keys
         self._seen: OrderedDict[str, float] = OrderedDict()
-        self._writes: set[asyncio.Task[None]] = set()
+        self._unwritten: dict[str, str] = {}
+        self._writing: asyncio.Task[None] | None = None
 
     def wanted(self, spec: NodeSpec, path: str, inputs: Mapping[str, Any]) -> Wanted | None:
         """Name what a node computes; None for one that is not worth it or that cannot be named."""
@@ -87,29 +89,35 @@ class ContentCache:
         except Unavailable as error:
             log.warning("the cache is away: %s", error)
             return None
-        self._begin(self._shelve(name, outcome))  # which touches it
+        self._write_later(name, outcome)  # which touches it
         return outputs_of(outcome)
 
     async def keep(self, tenant: str, wanted: Wanted, outcome: str) -> None:
-        """Put an outcome onto the shelf; what is too long for Redis before its commit wakes others."""
-        writing = self._shelve(place(tenant, wanted.name), outcome)
-        if len(outcome.encode()) > ENTRY_BYTES:
-            await writing
-        else:
-            self._begin(writing)
+        """Put an outcome onto the shelf before its commit wakes others, who find it nowhere else."""
+        await self._shelve(place(tenant, wanted.name), outcome)
+
+    def keep_later(self, tenant: str, wanted: Wanted, outcome: str) -> None:
+        """Put an outcome that was committed onto the shelf, when there is time."""
+        self._write_later(place(tenant, wanted.name), outcome)
 
     async def close(self) -> None:
         """Let what is being written come to its end, for a few seconds."""
-        if self._writes:
-            await asyncio.wait(self._writes, timeout=_CLOSE_SECONDS)
+        if self._writing is not None:
+            await asyncio.wait([self._writing], timeout=_CLOSE_SECONDS)
 
-    def _begin(self, writing: Any) -> None:
-        if len(self._writes) >= _WRITES_MOST:  # the store is slow: what is lost is computed again
-            writing.close()
+    def _write_later(self, name: str, outcome: str) -> None:
+        if len(self._unwritten) >= _WRITES_MOST:  # the store is slow: what is lost is computed again
             return
-        task = asyncio.ensure_future(writing)
-        self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
+        self._unwritten[name] = outcome
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.ensure_future(self._write())
+
+    async def _write(self) -> None:
+        """Write what there is; the pause lets attempts end first, and keeps them apart from this."""
+        while self._unwritten:
+            await asyncio.sleep(_WRITE_SECONDS)
+            unwritten, self._unwritten = self._unwritten, {}
+            await asyncio.gather(*(self._shelve(*each) for each in unwritten.items()))
 
     async def _shelve(self, name: str, outcome: str) -> None:
         try:

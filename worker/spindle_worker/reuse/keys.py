@@ -37,9 +37,9 @@ class _KeylessError(Exception):
 
 @dataclass(frozen=True)
 class _Kind:
-    """What is known of a type once and for all."""
+    """What is known of a type once and for all; `about` is a digest of all that is the same for each of its nodes."""
 
-    prefix: list[Any]
+    about: str
     models: frozenset[str]
     handles: frozenset[str]
     draws_seed: bool
@@ -59,7 +59,7 @@ class Keys:
             return None
         try:
             named = {port: self._named(kind, port, value) for port, value in inputs.items()}
-            return digest([*kind.prefix, named, self._unsaid(kind, inputs)]).removeprefix("sha256:")
+            return digest([kind.about, named, self._unsaid(kind, inputs)]).removeprefix("sha256:")
         except (_KeylessError, ValueError, SpindleError):
             return None
 
@@ -67,10 +67,11 @@ class Keys:
         takes = ports(spec.inputs)
         models = frozenset(name for name, port in takes.items() if (port.schema_ or {}).get("x-spindle") == "model")
         handles = frozenset(name for name, port in takes.items() if port.kind == "handle")
-        about = spec.node_type(None).model_dump(mode="json", by_alias=True, include={"inputs", "outputs"})
+        wire = spec.node_type(None).model_dump(mode="json", by_alias=True, include={"inputs", "outputs"})
         around = versions(_NATIVE) if spec.native else {}
         around |= versions(_MODEL) | self._around if models else {}
-        return _Kind([spec.type, _code(spec), about, around], models, handles, "seed" in takes)
+        about = digest([spec.type, _code(spec), wire, around])
+        return _Kind(about, models, handles, "seed" in takes)
 
     def _named(self, kind: _Kind, port: str, value: Any) -> Any:
         return self._model(value) if port in kind.models else _plain(value)

@@ -4,11 +4,11 @@ Within an attempt twins (nodes with the same key) wait for each other here; acro
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from spindle_common.cache import LEAD, WAIT, Wanted
-from spindle_common.queue import Right
+from spindle_common.cache import ENTRY_BYTES, LEAD, WAIT, Wanted
+from spindle_common.queue import NodeEnd, Right
 from spindle_worker.committer import LostRight, patiently
 from spindle_worker.reuse.cache import ContentCache, count
 
@@ -42,6 +42,7 @@ class Looking:
         self._asked: list[tuple[Wanted, asyncio.Future[Answer]]] = []
         self._asking: asyncio.Task[None] | None = None
         self._computing: dict[str, asyncio.Future[dict[str, Any] | None]] = {}
+        self._unkept: dict[str, tuple[Wanted, str]] = {}
         self.elsewhere: dict[str, Wanted] = {}
 
     async def find(self, wanted: Wanted) -> dict[str, Any] | None:
@@ -67,9 +68,19 @@ class Looking:
             told.set_result(outputs)
 
     async def keep(self, wanted: Wanted | None, outcome: str) -> None:
-        """Keep what was computed, for longer than Redis does."""
-        if wanted is not None and self._cache is not None and self._tenant:
+        """Keep what was computed for longer than Redis does; what is not too long for Redis only once it landed."""
+        if wanted is None or self._cache is None or not self._tenant:
+            return
+        if len(outcome.encode()) > ENTRY_BYTES:
             await self._cache.keep(self._tenant, wanted, outcome)
+        else:
+            self._unkept[wanted.path] = wanted, outcome
+
+    def landed(self, steps: Sequence[NodeEnd]) -> None:
+        """Keep what was committed; it is off everybody's path now."""
+        for step in steps:
+            if self._cache is not None and step.outcome and (unkept := self._unkept.pop(step.path, None)):
+                self._cache.keep_later(self._tenant, *unkept)
 
     async def wait(self) -> None:
         """Hand the task back until one of those that others compute has ended."""
