@@ -1,5 +1,6 @@
 """`spindle up` as a person starts it: a real process, read line by line, stopped and killed for real."""
 
+import contextlib
 import queue
 import re
 import signal
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -19,7 +21,7 @@ SPINDLE = [sys.executable, "-c", "from spindle_control.cli import main; main()"]
 
 
 class Upped:
-    """One `spindle up`; what it printed is kept in `lines`."""
+    """One `spindle up`, as a context killed at the end; what it printed is kept in `lines`."""
 
     def __init__(self, data_dir: Path, port: int | None = None, **settings: str) -> None:
         self.port = port or free_port()
@@ -58,22 +60,32 @@ class Upped:
             if re.search(pattern, line):
                 return line
 
-    def ready(self) -> "Upped":
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop(signal.SIGKILL)
+
+    def ready(self) -> Self:
         self.until("^Ctrl-C stops everything")
         return self
 
     def part(self, words: str) -> psutil.Process:
-        """Return the child whose command line holds these words."""
-        for child in psutil.Process(self.process.pid).children():
-            if words in " ".join(child.cmdline()):
-                return child
+        """Return the child whose command line holds these words, once it is there: it may be starting again."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            for child in psutil.Process(self.process.pid).children():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if words in " ".join(child.cmdline()):
+                        return child
+            time.sleep(0.05)
         raise AssertionError(f"no child {words!r}")
 
     def family(self) -> list[psutil.Process]:
         """Everything that it started, however deep."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
-    def wait(self, seconds: float = 40.0) -> int:
+    def wait(self, seconds: float = PATIENCE) -> int:
         status = self.process.wait(seconds)
         self._reader.join(seconds)
         while not self._incoming.empty():
@@ -88,6 +100,6 @@ class Upped:
         return self.wait()
 
 
-def gone(processes: list[psutil.Process], seconds: float = 20.0) -> bool:
+def gone(processes: list[psutil.Process], seconds: float = PATIENCE) -> bool:
     """Whether all of them end in time."""
     return not psutil.wait_procs(processes, timeout=seconds)[1]

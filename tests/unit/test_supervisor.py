@@ -26,7 +26,7 @@ def child_of(program: Program) -> tuple[Child, Said]:
     return Child(program, lambda name, line: said.append((name, line))), said
 
 
-async def until(holds: object, seconds: float = 10.0) -> None:
+async def until(holds: object, seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not holds():  # type: ignore[operator]
             await asyncio.sleep(0.02)
@@ -137,4 +137,4 @@ def test_children_die_with_a_killed_supervisor(tmp_path: Path) -> None:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    assert inner.wait(10) is None or not inner.is_running()
+    assert inner.wait(60) is None or not inner.is_running()
