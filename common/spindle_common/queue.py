@@ -29,6 +29,7 @@ from spindle_common.scripts import scripts_in
 SCRIPT = (resources.files("spindle_common") / "spindle.lua").read_text()
 BLOCK_MS = 5000
 _BLOCKED_TIMEOUT = 10.0
+_NOTHING: Mapping[str, str] = {}
 
 
 Fields = Mapping[str, str | int | float]
@@ -380,13 +381,15 @@ class Queue:
         return str(await self._step("commit", *right.args, "1" if last else "", *rest))
 
     async def give_back(
-        self, right: Right, cause: str, *, delay: float = 0.0, path: str = "", data: str = "{}", spent: str = "{}"
+        self, right: Right, cause: str, *, delay: float = 0.0, failed: Mapping[str, str] = _NOTHING, spent: str = "{}"
     ) -> str:
-        """Hand a task back for another attempt: after `delay` seconds if the cause is the node's `error` at `path`.
+        """Hand a task back for another attempt: after `delay` seconds if the cause is an `error` of the nodes `failed`.
 
-        Crashes and drains have budgets and delays of their own; a spent one fails the task with the problem `spent`.
+        These are paths with their events' data. Crashes and drains have budgets and delays of their own; a spent one
+        fails the task with the problem `spent`.
         """
-        return str(await self._step("give_back", *right.args, cause, int(delay * 1000), path, data, spent))
+        pairs = [part for pair in failed.items() for part in pair]
+        return str(await self._step("give_back", *right.args, cause, int(delay * 1000), spent, *pairs))
 
     async def tick(self, right: Right, path: str, kind: str, data: str, *, keep: bool) -> str:
         """Show progress or a preview; the answer tells a worker that its task is no longer wanted."""

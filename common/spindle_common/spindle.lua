@@ -594,19 +594,22 @@ local function interrupted(task, key, cause, problem)
   again(task, key, queue, crashed and math.min(LONGEST_MS, 1000 * 2 ^ (count - 2)) or 0)
 end
 
--- task, attempt, nonce, cause, delay ms, path ('' for the whole task), event data, problem of a spent budget -> 'ok' | …
+-- task, attempt, nonce, cause, delay ms, problem of a spent budget, then for each node that is to be tried again after an
+-- error: path, event data -> 'ok' | …
 function ops.give_back()
   local task, key, cause = ARGV[2], P .. 'task:' .. ARGV[2], ARGV[5]
   local t, why = fence(task, ARGV[3], ARGV[4])
   if not t then return why end
   if cause ~= 'error' then
-    interrupted(task, key, cause, ARGV[9])
+    interrupted(task, key, cause, ARGV[7])
     return 'ok'
   end
-  call('HINCRBY', key, 'errors:' .. ARGV[7], 1)
-  if not TERMINAL[status_of(call('HGET', P .. 'ledger:' .. t.run, ARGV[7]))] then  -- else a copy, or made for a handle
-    call('HSET', P .. 'ledger:' .. t.run, ARGV[7], '{"status":"waiting","attempt":' .. ARGV[3] .. '}')
-    emit(t.run, 'node.retrying', ARGV[7], ARGV[3], ARGV[8])
+  for i = 8, #ARGV, 2 do
+    call('HINCRBY', key, 'errors:' .. ARGV[i], 1)
+    if not TERMINAL[status_of(call('HGET', P .. 'ledger:' .. t.run, ARGV[i]))] then  -- else a copy, or made for a handle
+      call('HSET', P .. 'ledger:' .. t.run, ARGV[i], '{"status":"waiting","attempt":' .. ARGV[3] .. '}')
+      emit(t.run, 'node.retrying', ARGV[i], ARGV[3], ARGV[i + 1])
+    end
   end
   end_attempt(task, key, cause)
   again(task, key, t.queue, tonumber(ARGV[6]))

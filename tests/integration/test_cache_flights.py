@@ -174,7 +174,7 @@ async def test_a_leader_that_is_handed_back_wakes_the_next(desks: Callable[..., 
     working = asyncio.create_task(attempt.run())
     await asyncio.sleep(0.1)
     assert await (await begun(other, "r2")) == ["waiting"]
-    await queue.give_back(attempt.right, how, path="a", delay=60.0)
+    await queue.give_back(attempt.right, how, failed={"a": "{}"}, delay=60.0)
     assert await state(queue, "r2") == "ready"
     attempt.cancel()
     await working

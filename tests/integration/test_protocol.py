@@ -156,7 +156,7 @@ async def test_an_error_waits_for_its_delay(queue: Queue) -> None:
     await registered(queue)
     await queue.dispatch(run, 1, [offer()], 3)
     (right,) = await taken(queue)
-    assert await queue.give_back(right, "error", delay=0.05, path="a") == "ok"
+    assert await queue.give_back(right, "error", delay=0.05, failed={"a": "{}"}) == "ok"
     assert await taken(queue, nonce="n2") == []
     assert await queue.errors(right.task) == {"a": 1}
     await asyncio.sleep(0.06)
@@ -209,7 +209,7 @@ async def test_an_error_of_a_copy_leaves_the_committed_node_as_it_is(queue: Queu
     await queue.dispatch(run, 1, [offer("a", "t", "a"), offer("b", "t", "b")], 3)
     first, second = await taken(queue, cpu=2)
     await queue.commit(first, [done("t", 1), done("a")], last=True)
-    assert await queue.give_back(second, "error", path="t") == "ok"
+    assert await queue.give_back(second, "error", failed={"t": "{}"}) == "ok"
     assert (await queue.ledger(run))["t"]["outputs"] == {"value": 1}
     assert "node.retrying" not in [event["type"] for event in await history(queue)]
     (again,) = await taken(queue, nonce="n2")

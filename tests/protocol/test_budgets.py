@@ -112,7 +112,7 @@ async def test_a_paused_run_keeps_what_waits_for_its_delay(bench: Bench) -> None
     await bench.open()
     right = await bench.take()
     assert right
-    await bench.queue.give_back(right, "error", delay=2.0, path="a")
+    await bench.queue.give_back(right, "error", delay=2.0, failed={"a": "{}"})
     assert await bench.queue.pause("r") == "paused"
     assert await bench.after(3) is None
     assert await bench.queue.resume("r") == "resumed"
@@ -133,7 +133,7 @@ async def test_an_audit_puts_a_task_where_its_state_says(bench: Bench, lost: str
     elif lost == "timer":
         right = await bench.take()
         assert right
-        await bench.queue.give_back(right, "error", delay=60.0, path="a")
+        await bench.queue.give_back(right, "error", delay=60.0, failed={"a": "{}"})
         await client.delete(keys.TIMERS)
     elif lost == "entry":
         await client.delete(keys.queue("cpu"))

@@ -7,7 +7,6 @@ import json
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from protocol.database import QUEUES
@@ -97,8 +96,13 @@ class Worker:
 
     async def _drain(self) -> None:
         for held in self._held:
-            await patiently(partial(self._queue.give_back, held.right, "drain", spent=SPENT))
+            await self._give_back(held.right, "drain")
         self._held.clear()
+
+    async def _give_back(self, right: Right, cause: str) -> None:
+        """By our own script; the version before wanted a path and data, too."""
+        before = ("", "{}") if self.old else ()
+        await patiently(lambda: self._queue._step("give_back", *right.args, cause, 0, *before, SPENT))
 
     # One task ------------------------------------------------------------------------------------------------------
 
@@ -108,10 +112,10 @@ class Worker:
             await patiently(lambda: self._queue.tick(right, path, "node.progress", "{}", keep=True))
         elif draw < 0.17 and not self.old:  # what the version before did to a copy that had ended was wrong
             delay = self._rng.choice((0.0, 0.5, 2.0))
-            await patiently(lambda: self._queue.give_back(right, "error", delay=delay, path=path))
+            await patiently(lambda: self._queue.give_back(right, "error", delay=delay, failed={path: "{}"}))
             self._held.remove(held)
         elif draw < 0.2:
-            await patiently(lambda: self._queue.give_back(right, "crash", spent=SPENT))
+            await self._give_back(right, "crash")
             self._held.remove(held)
         elif not self.old and path not in held.found and self._rng.random() < 0.9:
             await self._look(held, Wanted(path, f"t.same@1:{path[-1]}", fly=path != "t"))

@@ -348,18 +348,19 @@ class Attempt:
     async def _crashed(self, died: ChildDied) -> str:
         metrics.child_deaths.labels(died.exit.name).inc()
         await self._committer.finish(last=False)
-        data = compact({"cause": "crash", "signal": died.exit.signal, "status": died.exit.status})
         spent = compact(Crashed(f"{died}, as often as its budget allows").problem())
         queue = self._eq.queue
-        await patiently(lambda: queue.give_back(self.right, "crash", data=data, spent=spent))
+        await patiently(lambda: queue.give_back(self.right, "crash", spent=spent))
         return "crashed"
 
     async def _give_back(self) -> str:
         await self._committer.finish(last=False)
-        path, held = max(self._held.items(), key=lambda item: item[1].delay)
-        data = compact({"cause": "error", "delay_seconds": held.delay, "problem": held.problem})
-        queue, delay, full = self._eq.queue, held.delay, self._path(path)
-        await patiently(lambda: queue.give_back(self.right, "error", delay=delay, path=full, data=data))
+        queue, delay = self._eq.queue, max(held.delay for held in self._held.values())
+        failed = {
+            self._path(id_): compact({"cause": "error", "delay_seconds": delay, "problem": held.problem})
+            for id_, held in self._held.items()
+        }
+        await patiently(lambda: queue.give_back(self.right, "error", delay=delay, failed=failed))
         return "retried"
 
 
