@@ -20,7 +20,7 @@ _WRITE = {"type": "chaos.write@1", "inputs": {"seed": 1, "size": 200_000}}
 async def refusal(url: str) -> httpx.Response:
     """What a submission gets, once a full disk is noticed."""
     async with httpx.AsyncClient(timeout=30) as http:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 answer = await http.post(f"{url}/api/v1/runs", json={"workflow": workflow({"a": work(0)})})
                 if answer.status_code != 202:
@@ -32,7 +32,7 @@ async def completes_again(url: str) -> None:
     async with Client(url, patience=30) as client:
         record = await client.run_and_wait(workflow({"a": _WRITE}))
         assert record["status"] == "completed", record.get("problem")
-    async with httpx.AsyncClient() as http, asyncio.timeout(20):
+    async with httpx.AsyncClient() as http, asyncio.timeout(60):
         while (await http.get(f"{url}/health")).status_code != 200:
             await asyncio.sleep(0.1)
 

@@ -82,7 +82,7 @@ async def ends(queue: Queue, run: str, seconds: float = 100) -> dict[str, Any]:
 
 async def runs(queue: Queue, task: str) -> None:
     """Wait until a task runs."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
             if await queue.client.hget(keys.task(task), "state") == "running":
                 return

@@ -91,7 +91,7 @@ async def test_a_control_that_stood_still_is_refused(arena: Arena) -> None:
     redis = arena.client()
     owner = await redis.hget(keys.run(run), "owner")
     frozen.process.signal(signal.SIGSTOP)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while await redis.hget(keys.run(run), "owner") == owner:
             await asyncio.sleep(0.05)
     frozen.process.signal(signal.SIGCONT)

@@ -21,7 +21,7 @@ def worker(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) 
 async def staffed(tmp_path: Path, redis_server: RedisServer, worker: WorkerProcess) -> AsyncIterator[Control]:
     """A control plane that sees a worker with test nodes."""
     async with serving(tmp_path, redis_server.url, socket_queue=64) as control:
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(180):
             while not (await control.http.get(f"{API}/workers")).json()["workers"]:
                 assert worker.process.poll() is None, worker.log.read_text()
                 await asyncio.sleep(0.1)

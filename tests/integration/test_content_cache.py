@@ -51,22 +51,22 @@ class Kept:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
+def place(tmp_path_factory: pytest.TempPathFactory, own_redis: RedisServer) -> Iterator[Kept]:
     folder = tmp_path_factory.mktemp("kept")
-    server = RedisServer(folder / "redis")
-    server.start()
     log = folder / "log"
     settings: Json = {"SPINDLE_NODES": kept_nodes.__file__, "KEPT_LOG": str(log), "SPINDLE_CPU_SLOTS": "1"}
-    try:
-        with running(folder, server, workers=2, **settings) as (cluster, (url,)):
-            yield Kept(cluster, url, log)
-    finally:
-        server.stop()
+    with running(folder, own_redis, workers=2, **settings) as (cluster, (url,)):
+        yield Kept(cluster, url, log)
 
 
 @pytest.fixture
 def kept(place: Kept) -> Kept:
+    """Nothing has run, and two workers are there again, whomever the test before killed."""
     place.ran()
+    alive = sum(process.alive for process in place.cluster.processes) - 1  # but the control
+    for _ in range(2 - alive):
+        place.cluster.worker()
+    place.cluster.ready(place.url, 2)
     return place
 
 

@@ -49,7 +49,7 @@ class Shop:
 
     async def taken(self, lease: float = 60.0) -> Any:
         """The next task and the right to it."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not (found := await self.worker.take(1, lease)):
                 await asyncio.sleep(0.01)
         return found[0]

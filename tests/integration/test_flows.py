@@ -245,7 +245,7 @@ async def answered(control: Control, run: str, answer: Any, node: str = "ok") ->
 
 
 async def waits(control: Control, run: str) -> Json:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while (found := (await record(control, run))["nodes"]["ok"])["status"] != "waiting":
             await asyncio.sleep(0.02)
     node: Json = found
@@ -347,7 +347,7 @@ async def test_a_question_in_a_map_is_asked_by_its_path(control: Control) -> Non
     submitted = await submit(control.http, document)
     await parked(control, submitted)
     for at, said in ((1, "B"), (0, "A")):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while (reply := await answered(control, submitted, said, f"all[{at}].ok")).status_code != 200:
                 assert reply.status_code == 404, reply.text
                 await asyncio.sleep(0.05)

@@ -107,7 +107,7 @@ async def test_what_goes_wrong_is_a_problem(queue: Queue, node: dict[str, Any], 
 
 async def test_it_registers_again_after_an_emptied_redis(queue: Queue) -> None:
     await queue.client.flushall()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not await queue.client.zcard(keys.WORKERS):
             await asyncio.sleep(0.05)
     ledger = await ended(queue, "after", {"a": {"type": "test.noop@1", "inputs": {"value": 1}}})

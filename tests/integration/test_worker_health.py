@@ -56,7 +56,7 @@ async def probe(queue: Queue) -> str:
 
 
 async def until(url: str, status: int) -> str:
-    async with httpx.AsyncClient() as http, asyncio.timeout(30):
+    async with httpx.AsyncClient() as http, asyncio.timeout(120):
         while (response := await http.get(url)).status_code != status:
             await asyncio.sleep(0.05)
         return response.text
@@ -69,7 +69,7 @@ async def test_a_worker_says_why_it_is_not_ready(
         url = await probe(control.services.driver._parts.queue)
         await until(url, 200)
         block = {"schema": "spindle.workflow/v1", "nodes": {"a": {"type": "rude.block@1", "inputs": {"seconds": 5}}}}
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while (await control.http.post(f"{API}/runs", json={"workflow": block})).status_code != 202:
                 await asyncio.sleep(0.2)
         assert "loop has stood still" in await until(url, 503)

@@ -23,7 +23,7 @@ async def manned(folder: Path, redis: RedisServer, worker: WorkerProcess, **sett
     """Serve until the block ends, once the worker is there."""
     await asyncio.to_thread(_import_all)  # seconds on a busy machine, in the loop that serves
     async with serving(folder, redis.url, **(QUICK | settings)) as control:
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(180):
             while not (await control.http.get(f"{API}/workers")).json()["workers"]:
                 assert worker.process.poll() is None, worker.log.read_text()
                 await asyncio.sleep(0.1)

@@ -49,7 +49,7 @@ async def record(control: Control, run: str) -> Json:
 
 async def ended(control: Control, run: str) -> Json:
     """Its record at its end."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             found: Json = (await control.http.get(f"{RUNS}/{run}", params={"wait": "20s"}, timeout=30)).json()
             if found["status"] in ENDED:
@@ -58,7 +58,7 @@ async def ended(control: Control, run: str) -> Json:
 
 async def node_is(control: Control, run: str, node: str, status: str) -> None:
     """Wait until a node has a status."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while (found := (await record(control, run))["nodes"][node]["status"]) != status:
             assert found in ("pending", "queued", "running"), found
             await asyncio.sleep(0.02)
@@ -67,7 +67,7 @@ async def node_is(control: Control, run: str, node: str, status: str) -> None:
 async def parked(control: Control, run: str) -> None:
     """Wait until a paused run is in the database only."""
     queue = Queue(control.services.driver._parts.queue.client)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while (await control.services.store.run(run)).status != "paused" or await leftovers(queue, run):
             await asyncio.sleep(0.02)
         while run in control.services.driver.drives:

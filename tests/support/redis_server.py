@@ -36,7 +36,7 @@ class RedisServer:
         asyncio.run(self._answers())
 
     async def _answers(self) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not await self.server.answers():
                 await asyncio.sleep(0.02)
 
