@@ -182,7 +182,8 @@ def closed_port() -> str:
         return f"http://KEY:SECRET@127.0.0.1:{listening.getsockname()[1]}/bucket"
 
 
-async def all_fail_soon(store: ArtifactStore, seconds: float) -> None:
+async def all_fail_soon(store: ArtifactStore) -> None:
+    """Within seconds: 60 are for a busy machine, and a Retry-After of an hour is not obeyed."""
     doings = (
         store.check(),
         store.put(b"x", "text/plain"),
@@ -200,19 +201,19 @@ async def all_fail_soon(store: ArtifactStore, seconds: float) -> None:
         assert "SECRET" not in str(outcome.problem())
     with pytest.raises(StoreUnavailable):
         [stored async for stored in store.list()]
-    assert time.monotonic() - began < seconds
+    assert time.monotonic() - began < 60
 
 
 async def test_s3_nobody_there() -> None:
     store = open_store(Path("unused"), closed_port())  # with the patience of every day
-    await all_fail_soon(store, 8)
+    await all_fail_soon(store)
     await store.close()
 
 
 async def test_s3_no_answer() -> None:
     with server_that_only_listens() as url:
         store = s3_store(url)
-        await all_fail_soon(store, 8)
+        await all_fail_soon(store)
         await store.close()
 
 
@@ -239,7 +240,7 @@ async def test_s3_a_server_that_answers_nonsense(reply: bytes) -> None:
     server = await asyncio.start_server(lambda _, writer: answer(writer, reply), "127.0.0.1", 0)
     async with server:
         store = s3_store(f"http://KEY:SECRET@127.0.0.1:{server.sockets[0].getsockname()[1]}/bucket")
-        await all_fail_soon(store, 8)
+        await all_fail_soon(store)
         await store.close()
 
 

@@ -325,8 +325,14 @@ async def test_delete(place: Place) -> None:
     assert await place.store.read(digest) == PICTURE
 
 
-async def test_delete_where_nothing_ever_was(store: ArtifactStore) -> None:
-    await store.delete(ABSENT)
+async def test_delete_where_nothing_ever_was(place: Place) -> None:
+    await place.store.delete(ABSENT)
+    assert place.everything() == set(), "and nothing is made of it"
+    kept = (await place.store.put(PICTURE, "image/png"))["digest"]
+    before = place.everything()
+    await place.store.delete(ABSENT)
+    assert place.everything() == before
+    assert await place.store.read(kept) == PICTURE
 
 
 # What a collector asks for --------------------------------------------------------------------------------------------
@@ -418,6 +424,9 @@ async def test_no_uploads_where_nothing_ever_was(store: ArtifactStore) -> None:
 
 
 async def test_check_is_repeatable(store: ArtifactStore) -> None:
+    for _ in range(2):
+        await store.check()
+        assert [stored async for stored in store.list()] == [], "it leaves nothing behind"
+    digest = (await store.put(b"ready", "text/plain"))["digest"]
     await store.check()
-    await store.check()
-    await store.put(b"ready", "text/plain")
+    assert await store.read(digest) == b"ready"

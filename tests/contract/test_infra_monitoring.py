@@ -68,8 +68,9 @@ def _metric(call: ast.AST) -> str | None:
 
 
 def test_rules_hold_their_unit_tests(promtool: Promtool) -> None:
-    promtool("check", "rules", ROOT / RULES)
-    promtool("test", "rules", ROOT / RULE_TESTS)
+    alerts = [rule["alert"] for group in yaml_of(RULES)["groups"] for rule in group["rules"]]
+    assert f"SUCCESS: {len(alerts)} rules found" in promtool("check", "rules", ROOT / RULES)
+    assert "SUCCESS" in promtool("test", "rules", ROOT / RULE_TESTS)
 
 
 @pytest.mark.parametrize("targets", ["laptop", "prod"])
@@ -89,10 +90,18 @@ def test_configuration_is_valid(promtool: Promtool, tmp_path: Path, targets: str
 
 
 def test_promtool_finds_mistakes(promtool: Promtool, tmp_path: Path) -> None:
+    """Else the tests that ask it would prove nothing."""
     broken = tmp_path / "rules.yaml"
     broken.write_text("groups: [{name: x, rules: [{alert: X, expr: 'sum(('}]}]")
-    with pytest.raises(pytest.fail.Exception):
+    with pytest.raises(pytest.fail.Exception, match="parse error"):
         promtool("check", "rules", broken)
+    first = yaml_of(RULE_TESTS)["tests"][0]
+    for case in first["alert_rule_test"]:
+        case["exp_alerts"] = []
+    wrong = tmp_path / "tests.yaml"
+    wrong.write_text(yaml.safe_dump({"rule_files": [str(ROOT / RULES)], "tests": [first]}))
+    with pytest.raises(pytest.fail.Exception, match="alertname: SpindleControlDown"):
+        promtool("test", "rules", wrong)
 
 
 def test_dashboard_queries_parse(promtool: Promtool, tmp_path: Path) -> None:
@@ -102,7 +111,8 @@ def test_dashboard_queries_parse(promtool: Promtool, tmp_path: Path) -> None:
     ]
     file = tmp_path / "queries.yaml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
-    promtool("check", "rules", file)
+    assert len(rules) > 20
+    assert f"SUCCESS: {len(rules)} rules found" in promtool("check", "rules", file)
 
 
 def test_every_alert_fires_and_stays_quiet_in_a_test() -> None:

@@ -113,9 +113,13 @@ def test_every_reference_leads_somewhere(document: Json) -> None:
             for each in value:
                 yield from walk(each)
 
-    for reference in walk(document):
+    references = set(walk(document))
+    assert len(references) > 20
+    for reference in references:
+        assert reference.startswith("#/"), "the document stands alone"
         target: Any = document
         for part in reference.removeprefix("#/").split("/"):
+            assert part in target, reference
             target = target[part]
 
 
@@ -168,9 +172,12 @@ def test_the_asyncapi_document_describes_every_event_of_a_run(url: str) -> None:
 
 def test_asyncapi_examples_are_events() -> None:
     document = asyncapi.document("0", "localhost")
-    for message in document["components"]["messages"].values():
+    shown = set()
+    for name, message in document["components"]["messages"].items():
         for example in message.get("examples", []):
-            Event.model_validate_json(json.dumps(example["payload"]))
+            assert Event.model_validate_json(json.dumps(example["payload"])).type == name
+            shown.add(name)
+    assert {"run.queued", "node.progress", "bye"} <= shown, "one of each kind: durable, lossy, of the stream itself"
 
 
 def test_the_documented_submission_is_what_the_readme_shows() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import socket
@@ -121,11 +122,13 @@ async def test_unknown_runs_and_strange_cursors(staffed: Control) -> None:
 
 
 async def test_watchers_that_leave_are_forgotten(staffed: Control) -> None:
-    run = await submit(staffed, sleeper(20))
+    run = await submit(staffed, sleeper(100))
     for _ in range(5):
         async with connect(f"{staffed.ws}{RUNS}/{run}/ws") as ws:
             await ws.recv()
+            assert staffed.streams.open > 0
         async for _ in streamed(staffed, run):
+            assert staffed.streams.open > 0
             break
     async with asyncio.timeout(60):
         while staffed.streams.open:
@@ -135,7 +138,7 @@ async def test_watchers_that_leave_are_forgotten(staffed: Control) -> None:
 
 async def test_more_watchers_than_allowed_are_refused(staffed: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(staffed.streams, "_limit", 1)
-    run = await submit(staffed, sleeper(20))
+    run = await submit(staffed, sleeper(100))
     async with connect(f"{staffed.ws}{RUNS}/{run}/ws") as ws:
         await ws.recv()
         response = await staffed.http.get(f"{RUNS}/{run}/events", headers={"Accept": "text/event-stream"})
@@ -144,7 +147,7 @@ async def test_more_watchers_than_allowed_are_refused(staffed: Control, monkeypa
 
 
 async def test_a_stopping_control_says_goodbye(staffed: Control) -> None:
-    run = await submit(staffed, sleeper(20))
+    run = await submit(staffed, sleeper(100))
     async with connect(f"{staffed.ws}{RUNS}/{run}/ws") as ws:
         first = json.loads(await ws.recv())
         staffed.streams.stopping.set()
@@ -160,7 +163,7 @@ async def test_a_stopping_control_says_goodbye(staffed: Control) -> None:
 async def test_a_socket_that_reads_nothing_is_sent_away(staffed: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "SLOW_SECONDS", 0.3)
     monkeypatch.setattr(streams, "_BYE_SECONDS", 0.2)
-    run = await submit(staffed, sleeper(30))
+    run = await submit(staffed, sleeper(100))
     stuck = _stuck_socket(staffed.url, run)
     try:
         async with asyncio.timeout(60):
@@ -168,8 +171,10 @@ async def test_a_socket_that_reads_nothing_is_sent_away(staffed: Control, monkey
                 await asyncio.sleep(0.02)
             while staffed.streams.open:
                 await _flood(staffed, run)
+        await asyncio.to_thread(_read_to_its_end, stuck)
     finally:
         stuck.close()
+    assert (await staffed.http.get(f"{RUNS}/{run}")).json()["status"] == "running", "not because the run ended"
     await staffed.http.post(f"{RUNS}/{run}:cancel")
 
 
@@ -184,6 +189,14 @@ def _stuck_socket(url: str, run: str) -> socket.socket:
     lines += [f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13", "", ""]
     opened.sendall("\r\n".join(lines).encode())
     return opened
+
+
+def _read_to_its_end(stuck: socket.socket) -> None:
+    """The other side closed it: what it had sent can be read, and then no more comes."""
+    stuck.settimeout(60)
+    with contextlib.suppress(ConnectionResetError):
+        while stuck.recv(65536):
+            pass
 
 
 async def _flood(control: Control, run: str) -> None:
