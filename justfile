@@ -54,9 +54,9 @@ test-unit:
 pytest *args: system-packages
     python -m pytest "$@"
 
-# Break real processes at random, then judge what came of it: ./dev chaos SECONDS SEED
-chaos seconds="60" seed="":
-    @PYTHONPATH=tests exec python tests/chaos/mix.py "{{ seconds }}" "{{ seed }}"
+# Break real processes at random, then judge what came of it: ./dev chaos SECONDS SEED [postgres]
+chaos seconds="60" seed="" *database:
+    @PYTHONPATH=tests exec python tests/chaos/mix.py "{{ seconds }}" "{{ seed }}" {{ database }}
 
 # Look for documents that break the compiler: ./dev fuzz SECONDS SEED
 fuzz seconds="60" *seed:

@@ -5,6 +5,7 @@
     workers  --> proxies["worker"]  --/
 
     both     --> proxies["store"]   --> S3, where there is one; else a folder
+    controls --> proxies["database"] --> PostgreSQL, where it was asked for; else SQLite
 
 Processes are killed and replaced; whoever talks to a control asks `urls` each time.
 """
@@ -25,6 +26,7 @@ import redis as sync_redis
 
 from spindle_common.queue import connect
 from support.cluster import QUICK, Cluster, Process, wait_until
+from support.postgres import Postgres
 from support.proxy import Proxy
 from support.radosgw import Missing, S3Server, packages, start
 from support.redis_server import RedisServer
@@ -56,9 +58,15 @@ class Arena:
     """Everything that may be broken."""
 
     def __init__(
-        self, folder: Path, *, store: S3Server | None = None, redis_folder: Path | None = None, **settings: str
+        self,
+        folder: Path,
+        *,
+        store: S3Server | None = None,
+        postgres: Postgres | None = None,
+        redis_folder: Path | None = None,
+        **settings: str,
     ) -> None:
-        self.folder, self.store = folder, store
+        self.folder, self.store, self.postgres = folder, store, postgres
         self.redis = RedisServer(redis_folder or folder)
         self.redis.start()
         self.proxies = {name: Proxy("127.0.0.1", self.redis.server.port) for name in ("control", "worker")}
@@ -67,12 +75,21 @@ class Arena:
             self.proxies["store"] = Proxy(host, int(port))
             through = replace(store, endpoint=f"127.0.0.1:{self.proxies['store'].port}")
             settings["SPINDLE_S3_URL"] = through.url(f"chaos-{secrets.token_hex(4)}")
+        if postgres is not None:
+            self.proxies["database"] = Proxy("127.0.0.1", postgres.port)
+            settings["SPINDLE_DATABASE_URL"] = postgres.url_by(self.proxies["database"].port)
         self.executions = folder / "executions.jsonl"
         self.executions.touch()
         chosen: dict[str, Any] = SETTINGS | {"CHAOS_LOG": str(self.executions)} | settings
         self.cluster = Cluster(folder, self.redis, **chosen)
         self.controls: list[Control] = []
         self.workers: list[Process] = []
+
+    @property
+    def lacks(self) -> frozenset[str]:
+        """What is not here and so cannot be broken, as faults call it."""
+        parts = {"store": self.store, "postgres": self.postgres}
+        return frozenset(name for name, part in parts.items() if part is None)
 
     @property
     def urls(self) -> list[str]:
@@ -190,10 +207,15 @@ def arena(folder: Path, controls: int = 1, workers: int = 1, **settings: Any) ->
 
 
 @contextlib.contextmanager
-def opened(folder: Path) -> Iterator[Arena]:
+def opened(folder: Path, *, with_postgres: bool = False) -> Iterator[Arena]:
     """An arena with a real S3 server of its own, or with a folder where that cannot be had; nothing runs in it yet."""
     with contextlib.ExitStack() as stack:
-        store = None
+        store, postgres = None, None
+        if with_postgres:
+            postgres = Postgres()
+            stack.callback(postgres.close)
+            postgres.start()
+            stack.callback(postgres.stop)
         try:
             running = start(packages())
         except Missing as missing:
@@ -201,6 +223,6 @@ def opened(folder: Path) -> Iterator[Arena]:
         else:
             stack.callback(running.close)
             store = running.server
-        made = Arena(folder, store=store)
+        made = Arena(folder, store=store, postgres=postgres)
         stack.callback(made.close)
         yield made

@@ -12,8 +12,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.ext.asyncio import create_async_engine
+
 from chaos.arena import CONTROL_LEASE, LEASE, Arena
 from spindle_common import keys
+from support.postgres import Postgres
 
 Break = Callable[[Arena, random.Random], Awaitable[Any]]
 
@@ -159,6 +162,8 @@ async def swallow(arena: Arena, rng: random.Random) -> None:
 @fault("lock", "database", weight=2)
 async def lock(arena: Arena, rng: random.Random) -> None:
     """The database takes no writes for some seconds."""
+    if arena.postgres:
+        return await _lock_table(arena.postgres, rng.uniform(1, 6))
     database = sqlite3.connect(arena.folder / "spindle.db", timeout=10, isolation_level=None)
     try:
         database.execute("BEGIN IMMEDIATE")
@@ -166,6 +171,40 @@ async def lock(arena: Arena, rng: random.Random) -> None:
         database.execute("ROLLBACK")
     finally:
         database.close()
+
+
+async def _lock_table(postgres: Postgres, seconds: float) -> None:
+    engine = create_async_engine(postgres.url)
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql("LOCK TABLE runs IN EXCLUSIVE MODE")
+        await asyncio.sleep(seconds)
+    await engine.dispose()
+
+
+@fault("database-kill", "database", "postgres", weight=3)
+async def database_kill(arena: Arena, rng: random.Random) -> None:
+    """PostgreSQL crashes; it starts again on what it had written."""
+    assert arena.postgres
+    await asyncio.to_thread(arena.postgres.stop)
+    await asyncio.sleep(rng.uniform(0.5, 5))
+    await asyncio.to_thread(arena.postgres.start)
+
+
+@fault("database-cut", "database", "postgres", weight=3)
+async def database_cut(arena: Arena, rng: random.Random) -> None:
+    """Nothing passes between controls and PostgreSQL for some seconds, or every connection is closed."""
+    way = arena.proxies["database"]
+    rng.choice((way.cut, way.refuse))()
+    await asyncio.sleep(rng.uniform(0.5, 6))
+    way.heal()
+
+
+@fault("database-answers-lost", "database", "postgres", weight=2)
+async def database_answers_lost(arena: Arena, rng: random.Random) -> None:
+    """What was written is written; who wrote it sees a closed connection."""
+    arena.proxies["database"].swallow(rng.randint(1, 4))
+    await asyncio.sleep(rng.uniform(0.5, 2))
+    arena.proxies["database"].heal()
 
 
 # The object store, where it is S3 -------------------------------------------------------------------------------------

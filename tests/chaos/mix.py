@@ -77,12 +77,12 @@ def verdict(case: Case, found: list[Violation]) -> str:
     return "\n".join([*lines, *map(str, found)])
 
 
-def run_mix(folder: Path, seconds: float, seed: int, *, without: tuple[str, ...] = ()) -> tuple[str, list[Violation]]:
+def run_mix(folder: Path, seconds: float, seed: int, *, with_postgres: bool = False) -> tuple[str, list[Violation]]:
     """Run a mix in a folder; returns the verdict and the violations."""
     history = History(folder / "history.jsonl")
-    with contextlib.closing(history), opened(folder) as arena:
+    with contextlib.closing(history), opened(folder, with_postgres=with_postgres) as arena:
         arena.fill(controls=2, workers=3)
-        case = asyncio.run(mix(arena, history, seconds, seed, without=without))
+        case = asyncio.run(mix(arena, history, seconds, seed))
         found = violations(case)
         return verdict(case, found), found
 
@@ -94,7 +94,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix=f"chaos-{seed}-"))
     print(f"seed {seed}, {seconds:g} s", flush=True)
     began = time.monotonic()
-    text, found = run_mix(folder, seconds, seed)
+    text, found = run_mix(folder, seconds, seed, with_postgres=sys.argv[3:] == ["postgres"])
     print(f"{text}\ntook      {time.monotonic() - began:.0f} s")
     if found:
         print(f"history, evidence and logs: {folder}")

@@ -18,7 +18,7 @@ class Nemesis:
     def __init__(self, arena: Arena, history: History, seed: int, *, without: Iterable[str] = ()) -> None:
         self._arena, self._history = arena, history
         self._rng = random.Random(f"nemesis {seed}")
-        possible = [fault for fault in FAULTS.values() if arena.store is not None or "store" not in fault.uses]
+        possible = [fault for fault in FAULTS.values() if not fault.uses & arena.lacks]
         self._faults = [fault for fault in possible if fault.name not in set(without)]
         self._under_way: dict[asyncio.Task[None], Fault] = {}
         self.counts: Counter[str] = Counter()

@@ -23,7 +23,7 @@ class Postgres:
         self._data = self._folder / "data"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+            self._port: int = free.getsockname()[1]
 
     @staticmethod
     def missing() -> str | None:
@@ -31,11 +31,21 @@ class Postgres:
         return next((name for name in ("initdb", "pg_ctl", "postgres") if shutil.which(name) is None), None)
 
     @property
+    def port(self) -> int:
+        return self._port
+
+    @property
     def url(self) -> str:
-        return f"postgresql+asyncpg://spindle@127.0.0.1:{self._port}/postgres"
+        return self.url_by(self._port)
+
+    def url_by(self, port: int) -> str:
+        """The database as it is reached by a port that leads to it."""
+        return f"postgresql+asyncpg://spindle@127.0.0.1:{port}/postgres"
 
     def start(self) -> None:
-        self._run("initdb", "-D", str(self._data), "-U", "spindle", "-A", "trust", "-N", "-E", "UTF8", "--locale=C")
+        """Start it; what an earlier start wrote is there again."""
+        if not self._data.exists():
+            self._run("initdb", "-D", str(self._data), "-U", "spindle", "-A", "trust", "-N", "-E", "UTF8", "--locale=C")
         options = f"-p {self._port} -k {self._folder} -c fsync=off -c listen_addresses=127.0.0.1"
         self._run("pg_ctl", "-D", str(self._data), "-o", options, "-l", str(self._folder / "log"), "-w", "start")
 
@@ -47,6 +57,7 @@ class Postgres:
         await engine.dispose()
 
     def stop(self) -> None:
+        """End it at once, as a crash does."""
         self._run("pg_ctl", "-D", str(self._data), "-m", "immediate", "-w", "stop")
 
     def close(self) -> None:
