@@ -40,10 +40,10 @@ def check(
     with suppress(ReportFull):
         draft = read(document, limits, report)
         checked = None if draft is None else _check_meaning(draft, Levels(catalog, limits, report, library))
-    if checked is None or report.errors:
-        count = len(report.errors)
-        detail = f"the workflow has {count} {'mistake' if count == 1 else 'mistakes'}"
-        raise InvalidWorkflow(detail, errors=(*report.errors, *report.warnings))
+    if checked is None or report.count:
+        errors = report.errors
+        detail = f"the workflow has {len(errors)} {'mistake' if len(errors) == 1 else 'mistakes'}"
+        raise InvalidWorkflow(detail, errors=(*errors, *report.warnings))
     return checked
 
 

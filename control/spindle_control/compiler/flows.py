@@ -15,6 +15,7 @@ from spindle_control.compiler.references import find, read_expression
 from spindle_control.compiler.report import below, shown
 from spindle_control.compiler.scope import Scope, Shape
 from spindle_control.compiler.types import describe
+from spindle_control.compiler.work import FLOW_PORT
 
 _HINTS = dict.fromkeys(("retry", "timeout", "queue", "cache"), "put it on the nodes of the body") | {
     "inputs": "what the body is given stands in `with`",
@@ -70,6 +71,11 @@ class FlowCheck(Reader):
 
     def _value(self, key: str, name: str, value: Any, schema: Any) -> None:
         """Check a value that is resolved when the node starts; `name` is its place in messages."""
+        self._report.spend(FLOW_PORT, "values")
+        if self._is_plain(value):
+            validator = self._scope.validator(schema) if schema else None
+            if validator is None or validator.fits(value):
+                return
         pointer = f"{self._at}/{key}" if key == name else below(f"{self._at}/{key}", name)
         if is_larger(value, self._limits.max_value_bytes):
             detail = f"it is larger than {self._limits.max_value_bytes} bytes"

@@ -18,22 +18,38 @@ from spindle_control.compiler.marks import Mark, Marks
 from spindle_control.compiler.references import NothingThere, Reference, follow
 from spindle_control.compiler.shapes import MAX_DEPTH, MAX_PARTS, Budget, Shape, schema_of, union, widened
 from spindle_control.compiler.types import types_of
+from spindle_control.compiler.work import Work
 
 _MAX_BRANCHES = 8
 _WORK = 30_000
 _ANNOTATIONS = {"title", "description", "default"}
+_UNKNOWN: dict[str, Any] = {}
 _Key = tuple[str, CompiledPort]
 
 
 class Following:
-    """The types of the followers among some nodes' ports; `look` says what a reference gives, and notes nothing."""
+    """The types of the followers among some nodes' ports; `look` says what a reference gives, and notes nothing.
 
-    def __init__(self, nodes: Mapping[str, Mapping[str, Any]], look: Callable[[Reference], Shape | None]) -> None:
+    `work` is what the document may cost.
+    """
+
+    def __init__(
+        self,
+        nodes: Mapping[str, Mapping[str, Any]],
+        look: Callable[[Reference], Shape | None],
+        work: Work | None = None,
+    ) -> None:
         self._nodes, self._look = nodes, look
         self._known: dict[_Key, Any] = {}
         self._wanted: dict[_Key, None] | None = None
-        self._budget = Budget(_WORK)
+        self._budget = Budget(_WORK, work)
+        self._same: dict[tuple[int, ...], tuple[Any, list[Any], Any]] = {}
         self._wide: dict[tuple[int, CompiledPort], tuple[Any, CompiledPort]] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether a type is being looked for: what is given meanwhile may not be known yet."""
+        return self._wanted is not None
 
     def output(self, id_: str, port: CompiledPort) -> Any:
         """Return the type of a node's output."""
@@ -94,12 +110,20 @@ class Following:
             if self._wanted:
                 return {}  # what is built now is not kept
             parts, depth = self._budget.size(found)
-            return found if parts < MAX_PARTS and depth < MAX_DEPTH else {}
-        built: Any = [*schema] if isinstance(schema, list) else dict(schema)
-        for key, inner in marks.items():
-            built[key] = self._built(id_, schema[key], inner)
+            return found if parts < MAX_PARTS and depth < MAX_DEPTH else _UNKNOWN
+        inside = [self._built(id_, schema[key], inner) for key, inner in marks.items()]
         if self._wanted:
             return {}
+        # The same parts in the same place are the same type: chains of such nodes compare it once.
+        same = (id(schema), *map(id, inside))
+        if same not in self._same:
+            self._same[same] = (schema, inside, self._put_together(schema, [*marks], inside))
+        return self._same[same][2]
+
+    def _put_together(self, schema: Any, keys: Sequence[str | int], parts: Sequence[Any]) -> Any:
+        built: Any = [*schema] if isinstance(schema, list) else dict(schema)
+        for key, part in zip(keys, parts, strict=True):
+            built[key] = part
         if isinstance(built, dict) and built.keys() - _ANNOTATIONS == {"anyOf"}:
             return union(built["anyOf"], self._budget)
         return built
@@ -110,7 +134,7 @@ class Following:
         if name not in given:
             return {}
         shape = schema_of(given[name], self._look, budget=self._budget)
-        return {} if shape.handle else self._walk(shape.schema, steps)
+        return {} if shape.handle else self._walk(shape.schema, steps) if steps else shape.schema
 
     def _walk(self, schema: Any, steps: Sequence[str]) -> Any:
         for at, step in enumerate(steps):

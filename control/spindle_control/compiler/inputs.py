@@ -27,8 +27,10 @@ from spindle_control.compiler.schemas import (
     subschemas,
 )
 from spindle_control.compiler.structure import SPEC_ARTIFACT, healthy
+from spindle_control.compiler.work import SCHEMA, SCHEMA_PART, pattern_cost
 
 MAX_SPEC_BYTES = 131_072
+_LARGEST_PATTERN = 10_000
 _OWN = ("default", "optional")
 _KEYWORDS = frozenset(
     """
@@ -59,6 +61,7 @@ def read_specs(
 def read_spec(name: str, spec: dict[str, Any], pointer: str, report: Report) -> InputPort | None:
     """Read one specification, which stands at `pointer`; None if there is a mistake in it."""
     raw = {key: value for key, value in spec.items() if key not in _OWN}
+    report.spend(SCHEMA + _reckoned(raw), "schemas")
     errors = meta_errors(raw)
     for error in map(meant, errors):
         detail, _ = explain(error, raw)
@@ -67,7 +70,7 @@ def read_spec(name: str, spec: dict[str, Any], pointer: str, report: Report) -> 
     if errors:
         return None
     try:
-        schema = made_safe(raw)
+        schema = made_safe(raw, lambda parts: report.spend(parts * SCHEMA_PART // 2, "schemas"))
         _check_keywords(raw, pointer, report)
         validator = compiled(schema)
     except UnsafeSchemaError as error:
@@ -82,6 +85,18 @@ def read_spec(name: str, spec: dict[str, Any], pointer: str, report: Report) -> 
     if default is not MISSING:
         check_value(port, default, f"{pointer}/default", "bad-default", report)
     return port
+
+
+def _reckoned(schema: Any) -> int:
+    """What it takes to read a schema: by its parts and its patterns."""
+    if not isinstance(schema, dict):
+        return SCHEMA_PART
+    patterns = schema.get("patternProperties")
+    found = [schema.get("pattern"), *(patterns if isinstance(patterns, dict) else ())]
+    own = sum(pattern_cost(pattern, _LARGEST_PATTERN) for pattern in found if isinstance(pattern, str))
+    values = schema.get("enum")
+    own += len(values) if isinstance(values, list) else 0
+    return SCHEMA_PART + own + sum(_reckoned(part) for _, part in subschemas(schema))
 
 
 def _check_keywords(schema: Any, pointer: str, report: Report, at: str = "") -> None:
@@ -112,7 +127,7 @@ def check_value(port: InputPort, value: Any, pointer: str, code: str, report: Re
 def note_errors(validator: Validator, value: Any, pointer: str, code: str, report: Report) -> bool:
     """Note what a validator says of a value; return whether it fits."""
     try:
-        errors = validator.errors(value)
+        errors = validator.errors(value, lambda units: report.spend(units, "literals"))
     except ValueError as error:
         report.add(pointer, "too-large", str(error))
         return False

@@ -6,6 +6,7 @@ What a body gives is known before the nodes around it are looked at; what it is 
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,11 +23,16 @@ from spindle_control.compiler.order import circle_in, components, topological
 from spindle_control.compiler.plan import crossing, vertices
 from spindle_control.compiler.ports import is_larger
 from spindle_control.compiler.references import Reference, find
-from spindle_control.compiler.report import Report, below
+from spindle_control.compiler.report import Report, ReportFull, below
 from spindle_control.compiler.schemas import compiled
 from spindle_control.compiler.scope import Scope, Shape
-from spindle_control.compiler.shapes import schema_of
+from spindle_control.compiler.shapes import Budget, schema_of
 from spindle_control.compiler.structure import Draft, read
+from spindle_control.compiler.work import LEVEL, NODE
+
+_ITEM = {"item": InputPort("item", {}, compiled({}), optional=True)}
+_INDEX = {"index": InputPort("index", INDEX, compiled(INDEX), optional=True)}
+_NOTHING: Mapping[str, InputPort] = {}
 
 
 @dataclass
@@ -40,17 +46,18 @@ class Levels:
     calling: tuple[str, ...] = ()
     called: dict[str, Body | None] = field(default_factory=dict)
 
-    def check(self, draft: Draft, given: Mapping[str, Any] | None = None) -> Body | None:
-        """Check a level; None if it has mistakes. `given`: types of inputs that it has without declaring them."""
+    def check(self, draft: Draft, given: Mapping[str, InputPort] = _NOTHING) -> Body | None:
+        """Check a level; None if it has mistakes. `given`: inputs that it has without declaring them."""
+        self.report.spend(LEVEL + NODE * len(draft.nodes), "nodes")
         bodies = {id_: self._inside(id_, node, draft) for id_, node in draft.nodes.items() if node.get("type") in FLOWS}
-        inputs = _implicit(given or {}) | read_specs(draft.inputs, self.report, draft.base)
+        inputs = {**given} | read_specs(draft.inputs, self.report, draft.base)
         flows = {id_: self._type(draft.nodes[id_], body) for id_, body in bodies.items()}
         scope = Scope(draft.nodes, inputs, self.catalog, self.report, base=draft.base, flows=flows)
         needs, nodes = self._nodes(draft, scope, bodies)
         outputs = {name: self._output(draft, name, value, scope) for name, value in draft.outputs.items()}
         order = _check_circles(needs, self.report)
         ports = {name: port for name, port in inputs.items() if port is not None}
-        if self.report.errors:  # wherever they are: what is planned is all of it or nothing
+        if self.report.count:  # wherever they are: what is planned is all of it or nothing
             return Body(None, ports, outputs, scope)
         in_order = {id_: nodes[id_] for id_ in order}
         self._check_handles(in_order, draft.base)
@@ -80,7 +87,7 @@ class Levels:
         body = draft.bodies.get(id_)
         if body is None or "body" not in FLOWS[node["type"]].keys:
             return None
-        return self.check(body, {"index": INDEX} | ({"item": {}} if node["type"] == "flow.map@1" else {}))
+        return self.check(body, _INDEX | _ITEM if node["type"] == "flow.map@1" else _INDEX)
 
     def _call(self, name: Any, pointer: str) -> Body | None:
         """Check a workflow that is called, once however often it is; None if there is none that is right."""
@@ -101,11 +108,13 @@ class Levels:
         return self.called[name]
 
     def _called(self, name: str, pointer: str) -> Body | None:
-        report = Report()
+        report = Report(self.report.work)
         inner = replace(self, report=report, calling=(*self.calling, name))
-        draft = read(self.library[name], self.limits, report)
-        body = None if draft is None else inner.check(draft)
-        if report.errors:
+        body = None
+        with suppress(ReportFull):
+            draft = read(self.library[name], self.limits, report)
+            body = None if draft is None else inner.check(draft)
+        if report.count or body is None:
             first = report.errors[0]
             detail = f"`{name}` cannot run here: at {first.pointer}, {first.detail}"
             code = first.code if first.code == "recursive-call" else "bad-workflow"
@@ -123,7 +132,7 @@ class Levels:
     def _output(self, draft: Draft, name: str, value: Any, scope: Scope) -> Shape:
         pointer = f"{draft.base}/outputs{to_pointer(name)}"
         _check_output(pointer, value, scope, self.limits)
-        return schema_of(value, scope.look, pointer)
+        return schema_of(value, scope.look, pointer, Budget(work=self.report.work))
 
     def _check_handles(self, nodes: Mapping[str, CheckedNode | CheckedFlow], base: str) -> None:
         """Note where a handle would have to leave the worker that holds it."""
@@ -134,10 +143,6 @@ class Levels:
         except HandleCrosses as error:
             pointer, detail, hint = crossing(error, nodes)
             self.report.add(pointer, "handle-crosses", detail, hint)
-
-
-def _implicit(given: Mapping[str, Any]) -> dict[str, InputPort | None]:
-    return {name: InputPort(name, schema, compiled(schema), optional=True) for name, schema in given.items()}
 
 
 def _check_output(pointer: str, value: Any, scope: Scope, limits: Limits) -> None:

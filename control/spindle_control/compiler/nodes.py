@@ -14,6 +14,9 @@ from spindle_control.compiler.references import find
 from spindle_control.compiler.report import below, shown
 from spindle_control.compiler.scope import Scope
 from spindle_control.compiler.types import describe
+from spindle_control.compiler.work import MIXTURE, PORT, REFERENCE
+
+_USUAL = frozenset(["type", "inputs"])
 
 
 class NodeCheck(Reader):
@@ -27,9 +30,12 @@ class NodeCheck(Reader):
 
     def run(self) -> tuple[dict[str, str], CheckedNode | None]:
         """Check it. Returns what it waits for (with where that is said), and the node unless its type is unknown."""
-        self._check_type()
-        self._check_keys()
+        if self._type is None:
+            self._check_type()
+        if not self._node.keys() <= _USUAL:
+            self._check_keys()
         inputs = self._node.get("inputs", {})
+        self._report.spend(PORT * len(inputs), "values")
         for port, value in inputs.items():
             self._check_input(port, value)
         if self._type is not None:
@@ -41,6 +47,9 @@ class NodeCheck(Reader):
     def _result(self, inputs: dict[str, Any], after: tuple[str, ...]) -> CheckedNode | None:
         if self._type is None:
             return None
+        if self._node.keys() <= _USUAL:
+            known = (None, self._needs, (), self._handles, self._reads)
+            return CheckedNode(self._id, self._type, inputs, *known, timeout=self._type.timeout)
         retry = self._node.get("retry", {})
         return CheckedNode(
             self._id,
@@ -70,7 +79,7 @@ class NodeCheck(Reader):
 
     def _check_type(self) -> None:
         name = self._node.get("type")
-        if self._type is not None or name is None:
+        if name is None:
             return
         types = {*self._scope.catalog.types, *FLOWS}
         family = name.partition("@")[0]
@@ -88,8 +97,10 @@ class NodeCheck(Reader):
             self._report.add(below(self._at, key), "unknown-key", detail, "what a node is given stands in its `inputs`")
 
     def _check_input(self, name: str, value: Any) -> None:
-        pointer = below(self._inputs_at, name)
         port = None if self._type is None else self._type.input(name)
+        if port is not None and self._fits(name, value, port):
+            return
+        pointer = below(self._inputs_at, name)
         if self._type is not None and port is None:
             hint = self._report.meant(name, self._type.inputs.keys(), f"`{self._type.name}` takes no inputs")
             detail = f"`{self._type.name}` takes no `{shown(name)[1:-1]}`"
@@ -98,6 +109,7 @@ class NodeCheck(Reader):
             hint = "upload it as an artifact"
             self._report.add(pointer, "too-large", f"it is larger than {self._limits.max_value_bytes} bytes", hint)
             return
+        self._report.spend(MIXTURE, "values")
         found = find(value, pointer, self._report)
         shapes = {} if found.pure else self._resolve(found)
         if port is None:
@@ -109,6 +121,35 @@ class NodeCheck(Reader):
         else:
             check.check(value, pointer)
             self._handles = check.handles | self._handles
+
+    def _fits(self, name: str, value: Any, port: CompiledPort) -> bool:
+        """Whether a value is of the commonest kinds, a reference alone or a plain literal, and right. Any other goes
+        the long way, which tells what is wrong.
+        """
+        if type(value) is dict:
+            return len(value) == 1 and "$from" in value and self._fits_reference(name, value["$from"], port)
+        if port.handle or port.is_model or not self._is_plain(value):
+            return False
+        validator = self._scope.following.input(self._id, port).validator
+        return validator is None or validator.fits(value)
+
+    def _fits_reference(self, name: str, text: Any, port: CompiledPort) -> bool:
+        known = self._scope.known(text)
+        if known is None or known.owner == self._id or known.shape.handle != port.handle:
+            return False
+        if not port.handle:
+            wanted = self._scope.following.input(self._id, port).schema
+            if self._scope.clash(known.shape.schema, wanted):
+                return False
+        self._report.spend(REFERENCE, "references")
+        if known.owner == "inputs":
+            self._reads.add(known.name)
+        elif known.owner not in self._needs or port.handle:
+            pointer = f"{below(self._inputs_at, name)}/$from"
+            self._needs.setdefault(known.owner, pointer)
+            if port.handle:
+                self._handles.setdefault(known.owner, pointer)
+        return True
 
     def _check_missing(self, inputs: Mapping[str, Any]) -> None:
         if self._type is None:
@@ -125,14 +166,14 @@ class NodeCheck(Reader):
     def _check_queue(self, node_type: CompiledType) -> None:
         wanted = self._node.get("queue")
         catalog = self._scope.catalog
-        offered = catalog.queues.get(node_type.name, frozenset())
+        offered = catalog.queues.get(node_type.name, frozenset()) if wanted is not None else frozenset()
         if wanted is not None and wanted not in offered:
             where = f"on {', '.join(sorted(offered))}" if offered else "in the tasks of those that use it"
             hint = self._report.meant(wanted, offered, "leave `queue` out")
             detail = f"`{node_type.name}` does not run on `{wanted}`, but {where}"
             self._report.add(f"{self._at}/queue", "unknown-queue", detail, hint)
             return
-        queue = wanted or (catalog.choose(offered) if offered else None)
+        queue = wanted or self._scope.queue(node_type)
         if queue is not None and queue not in catalog.live_queues:
             hint = "a run will wait until one is there"
             detail = f"no worker serves the queue `{queue}` now, on which `{node_type.name}` runs"

@@ -6,6 +6,7 @@ audio/wav".
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from spindle_control.compiler.catalog import CompiledPort
@@ -13,7 +14,7 @@ from spindle_control.compiler.inputs import note_errors
 from spindle_control.compiler.references import marker_of
 from spindle_control.compiler.report import Report, below, shown
 from spindle_control.compiler.scope import Scope, Shape
-from spindle_control.compiler.types import clash, describe, types_of
+from spindle_control.compiler.types import describe, types_of
 
 _CONTAINERS = {kind: {"type": kind} for kind in ("array", "object")}
 _SECRET = Shape("$secret", {"type": "string"})
@@ -139,7 +140,7 @@ class PortCheck:
             self._fit_object(value, schema, pointer)
 
     def _fit_size(self, size: int, schema: dict[str, Any], pointer: str) -> None:
-        reason = clash({"type": "array", "minItems": size, "maxItems": size}, schema)
+        reason = self._scope.clash(_list_of(size), schema)
         if reason:
             self._report.add(
                 pointer, "bad-literal", f"it has {size} items; {self._end} wants {describe(schema)}: {reason}"
@@ -160,6 +161,11 @@ class PortCheck:
                 self._report.add(where, "bad-literal", f"{self._end} takes no `{shown(name)[1:-1]}`", hint)
             else:
                 self._fit(item, {} if open_names else rest, where)
+
+
+@lru_cache(maxsize=256)
+def _list_of(size: int) -> dict[str, Any]:
+    return {"type": "array", "minItems": size, "maxItems": size}
 
 
 def _branch(schema: Any, kind: str) -> dict[str, Any]:

@@ -7,6 +7,10 @@ from spindle_control.compiler.limits import Limits
 from spindle_control.compiler.references import Found, Reference, read_expression
 from spindle_control.compiler.report import below
 from spindle_control.compiler.scope import Scope, Shape
+from spindle_control.compiler.work import AFTER
+
+_SHORT = 4096
+_HOLDING = (dict, list, str)
 
 
 class Reader:
@@ -18,6 +22,11 @@ class Reader:
         self._at = below(f"{scope.base}/nodes", id_)
         self._needs: dict[str, str] = {}
         self._reads: set[str] = set()
+
+    @staticmethod
+    def _is_plain(value: Any) -> bool:
+        """Whether a value is a literal in which nothing else can stand, and no long text."""
+        return type(value) not in _HOLDING or (type(value) is str and len(value) <= _SHORT)
 
     def _resolve(self, found: Found) -> dict[str, Shape]:
         """Return what the references of a value give, by their pointers, and wait for them."""
@@ -46,7 +55,9 @@ class Reader:
 
     def _check_after(self) -> list[str]:
         known = []
-        for at, id_ in enumerate(self._node.get("after", ())):
+        after = self._node.get("after", ())
+        self._report.spend(AFTER * len(after), "references")
+        for at, id_ in enumerate(after):
             pointer = f"{self._at}/after/{at}"
             if self._scope.knows_node(id_, pointer, self._id):
                 self._needs.setdefault(id_, pointer)

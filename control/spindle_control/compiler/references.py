@@ -9,15 +9,18 @@ passes as a value.
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from spindle_common.expressions import MAX_CHARACTERS, Expression, ExpressionError, parse
 from spindle_control.compiler.report import Report, below, shown
 from spindle_control.compiler.types import types_of
+from spindle_control.compiler.work import MIXED_REFERENCE, VALUE, expression_cost, pointer_cost
 
 MARKERS = ("$from", "$expr", "$first", "$present", "$secret", "$literal")
+_MARKERS = frozenset(MARKERS)
 _REFERENCE = re.compile(r"([a-z][a-z0-9_]{0,63})\.([A-Za-z_][A-Za-z0-9_]{0,63})((?:\.[^.\x00-\x1f]{1,128}){0,16})")
-_CEL_PART = re.compile(r"\w+|[^\w\s]")
+_USUAL = 160
 _SECRET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _ARTIFACT_KEYS = {"digest": {"type": "string"}, "media_type": {"type": "string"}, "size": {"type": "integer"}}
 
@@ -57,8 +60,8 @@ class NothingThere(LookupError):
 def marker_of(value: Any) -> str | None:
     """Return the marker of a value that is one, such as `$from`."""
     if type(value) is dict and len(value) == 1:
-        (key,) = value
-        return key if key in MARKERS else None
+        key = next(iter(value))
+        return key if key in _MARKERS else None
     return None
 
 
@@ -71,19 +74,20 @@ def find(value: Any, pointer: str, report: Report) -> Found:
 
 
 def _walk(value: Any, pointer: str, report: Report, found: Found) -> None:
-    if type(value) is list:
-        for at, item in enumerate(value):
-            if type(item) in (dict, list):
-                _walk(item, f"{pointer}/{at}", report, found)
-    elif type(value) is dict:
-        marked = [key for key in value if key.startswith("$")]
+    """Read the markers in a list or an object. Other passes look at the same places: this one pays for all."""
+    if type(value) is dict:
+        marked = [key for key in value if key[:1] == "$"]
         if marked:
             found.pure = False
+            report.spend(MIXED_REFERENCE + pointer_cost(pointer), "references")
             _read_marker(value, marked, pointer, report, found)
             return
-        for key, item in value.items():
-            if type(item) in (dict, list):
-                _walk(item, below(pointer, key), report, found)
+    inner = value.items() if type(value) is dict else enumerate(value)
+    parts = [(key, item) for key, item in inner if type(item) is dict or type(item) is list]
+    if parts:
+        report.spend(len(parts) * (VALUE + pointer_cost(pointer)), "values")
+    for key, item in parts:
+        _walk(item, f"{pointer}/{key}" if type(key) is int else below(pointer, str(key)), report, found)
 
 
 def _read_marker(value: dict[str, Any], marked: list[str], pointer: str, report: Report, found: Found) -> None:
@@ -112,11 +116,17 @@ def _read_from(text: Any, pointer: str, report: Report, found: Found) -> None:
 
 def read_reference(text: Any, pointer: str) -> Reference | None:
     """Read "node.port", perhaps with a path into its value; None if it is no reference."""
-    match = _REFERENCE.fullmatch(text) if isinstance(text, str) else None
+    parts = None if not isinstance(text, str) else _parts(text) if len(text) <= _USUAL else _parts.__wrapped__(text)
+    return None if parts is None else Reference(*parts, pointer)
+
+
+@lru_cache(maxsize=8192)
+def _parts(text: str) -> tuple[str, str, tuple[str, ...]] | None:
+    match = _REFERENCE.fullmatch(text)
     if match is None:
         return None
     owner, name, deeper = match.groups()
-    return Reference(owner, name, tuple(deeper.split(".")[1:]) if deeper else (), pointer)
+    return owner, name, tuple(deeper.split(".")[1:]) if deeper else ()
 
 
 def _read_expression(text: Any, pointer: str, report: Report, found: Found) -> None:
@@ -132,7 +142,7 @@ def read_expression(text: Any, pointer: str, report: Report) -> Expression | Non
         return None
     if text in report.expressions:
         return report.expressions[text]
-    report.spend_on_expressions(len(_CEL_PART.findall(text[:MAX_CHARACTERS])))
+    report.spend(expression_cost(text[:MAX_CHARACTERS]), "expressions")
     try:
         report.expressions[text] = parse(text)
     except ExpressionError as error:

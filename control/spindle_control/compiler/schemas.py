@@ -10,7 +10,8 @@ backtracking and takes 255 ms for what this one does in 0.6 ms.
 import json
 import re
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from copy import copy
+from functools import cached_property, lru_cache
 from typing import Any
 
 import jsonschema_rs
@@ -20,13 +21,20 @@ MAX_SCHEMA_BYTES = 16_384
 MAX_SCHEMA_PARTS = 500
 MAX_WORK = 2_000_000
 _DETAILED_WORK = 20_000
+_DETAILED_BRANCHES = 500
+_PER_MICROSECOND, _COUNTED, _BRANCH = 80, 2, 20
 _ONE = ("items", "additionalProperties", "contains", "not", "if", "then", "else", "propertyNames", "unevaluatedItems")
 _LIST = ("allOf", "anyOf", "oneOf", "prefixItems")
 _MAP = ("properties", "patternProperties", "dependentSchemas", "$defs")
+_HOLDERS = frozenset([*_ONE, *_LIST, *_MAP])
 _FORBIDDEN = ("$dynamicRef", "$recursiveRef", "$id", "$anchor", "$dynamicAnchor", "$vocabulary", "definitions")
 _PATTERNS = jsonschema_rs.RegexOptions(size_limit=1 << 20, dfa_size_limit=1 << 20)
 _META = jsonschema_rs.Draft202012Validator({"$ref": "https://json-schema.org/draft/2020-12/schema"})
 _DIGEST = "^sha256:[0-9a-f]{64}$"
+
+
+def _free(_: int) -> None:
+    """Take no account of what something costs."""
 
 
 class UnsafeSchemaError(ValueError):
@@ -39,15 +47,15 @@ class UnsafeSchemaError(ValueError):
 
 def subschemas(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield what stands in a schema where a schema is meant, each with its JSON Pointer."""
-    for key in _ONE:
-        if key in schema:
-            yield f"/{key}", schema[key]
-    for key in _LIST:
-        if isinstance(schema.get(key), list):
-            yield from ((f"/{key}/{at}", part) for at, part in enumerate(schema[key]))
-    for key in _MAP:
-        if isinstance(schema.get(key), dict):
-            yield from ((f"/{key}/{_escape(name)}", part) for name, part in schema[key].items())
+    for key, held in schema.items():
+        if key not in _HOLDERS:
+            continue
+        if key in _ONE:
+            yield f"/{key}", held
+        elif key in _LIST and isinstance(held, list):
+            yield from ((f"/{key}/{at}", part) for at, part in enumerate(held))
+        elif key in _MAP and isinstance(held, dict):
+            yield from ((f"/{key}/{_escape(name)}", part) for name, part in held.items())
 
 
 def replace(schema: Any, change: Callable[[dict[str, Any]], Any]) -> Any:
@@ -55,15 +63,15 @@ def replace(schema: Any, change: Callable[[dict[str, Any]], Any]) -> Any:
     if not isinstance(schema, dict):
         return schema
     built = dict(schema)
-    for key in _ONE:
-        if key in schema:
-            built[key] = replace(schema[key], change)
-    for key in _LIST:
-        if isinstance(schema.get(key), list):
-            built[key] = [replace(part, change) for part in schema[key]]
-    for key in _MAP:
-        if isinstance(schema.get(key), dict):
-            built[key] = {name: replace(part, change) for name, part in schema[key].items()}
+    for key, held in schema.items():
+        if key not in _HOLDERS:
+            continue
+        if key in _ONE:
+            built[key] = replace(held, change)
+        elif key in _LIST and isinstance(held, list):
+            built[key] = [replace(part, change) for part in held]
+        elif key in _MAP and isinstance(held, dict):
+            built[key] = {name: replace(part, change) for name, part in held.items()}
     return change(built)
 
 
@@ -90,12 +98,18 @@ def holds_artifact(schema: Any) -> bool:
     return "artifact" in schema or any(holds_artifact(part) for _, part in subschemas(schema))
 
 
-def made_safe(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a user's schema with its own `$ref`s put in their place, held to the limits. Raises UnsafeSchemaError."""
+def made_safe(schema: dict[str, Any], pay: Callable[[int], None] = _free) -> dict[str, Any]:
+    """Return a user's schema with its own `$ref`s put in their place, held to the limits; `pay` is told how many parts
+    it then has, however that ends. Raises UnsafeSchemaError.
+    """
     if len(json.dumps(schema)) > MAX_SCHEMA_BYTES:
         raise UnsafeSchemaError(f"the schema is larger than {MAX_SCHEMA_BYTES} bytes")
     shared = schema.get("$defs", {})
-    inlined = _inline(schema, shared if isinstance(shared, dict) else {}, "", (), [MAX_SCHEMA_PARTS])
+    left = [MAX_SCHEMA_PARTS]
+    try:
+        inlined = _inline(schema, shared if isinstance(shared, dict) else {}, "", (), left)
+    finally:
+        pay(MAX_SCHEMA_PARTS - max(left[0], 0))
     return {key: value for key, value in inlined.items() if key != "$defs"} if isinstance(inlined, dict) else {}
 
 
@@ -113,7 +127,7 @@ def _inline(schema: Any, shared: dict[str, Any], at: str, open_refs: tuple[str, 
         target = _target(schema["$ref"], shared, f"{at}/$ref", open_refs)
         inner = _inline(target, shared, at, (*open_refs, schema["$ref"]), left)
         return inner if not rest else {"allOf": [inner, _inline(rest, shared, at, open_refs, left)]}
-    built = dict(schema)
+    built = {key: copy(held) if key in _LIST or key in _MAP else held for key, held in schema.items()}
     for where, part in subschemas(schema):
         if not where.startswith("/$defs"):
             _put(built, where, _inline(part, shared, at + where, open_refs, left))
@@ -125,10 +139,9 @@ def _put(built: dict[str, Any], where: str, value: Any) -> None:
     if not name:
         built[key] = value
     elif isinstance(built[key], list):
-        built[key] = [*built[key]]
         built[key][int(name[0])] = value
     else:
-        built[key] = built[key] | {name[0].replace("~1", "/").replace("~0", "~"): value}
+        built[key][name[0].replace("~1", "/").replace("~0", "~")] = value
 
 
 def _target(ref: Any, shared: dict[str, Any], at: str, open_refs: tuple[str, ...]) -> Any:
@@ -151,21 +164,39 @@ class Validator:
         self._fast = jsonschema_rs.Draft202012Validator(
             schema, pattern_options=_PATTERNS, offline=True, validate_formats=False
         )
-        self._parts = count_parts(schema)
+        self._schema = schema
 
-    def errors(self, value: Any) -> list[jsonschema_rs.ValidationError]:
+    @cached_property
+    def _parts(self) -> int:
+        return count_parts(self._schema)
+
+    @cached_property
+    def _branches(self) -> int:
+        return count_branches(self._schema)
+
+    def fits(self, value: Any) -> bool:
+        """Whether a value fits; for one that is neither a list nor an object."""
+        return bool(self._fast.is_valid(value))
+
+    def errors(self, value: Any, pay: Callable[[int], None] = _free) -> list[jsonschema_rs.ValidationError]:
         """Return what is wrong with a value: everything, or the first thing where telling all would take long.
+
+        `pay` is told what the next step takes, in microseconds, and may raise.
 
         Raises:
             ValueError: value and schema are too large for each other, or the value is no JSON.
 
         """
-        work = self._parts * count_values(value) if type(value) in (list, dict) else 0
+        count = count_values(value) if type(value) in (list, dict) else 1
+        work = self._parts * count if count > 1 else 0
         if work > MAX_WORK:
             raise ValueError("the value is too large to be checked against its schema")
+        pay(work // _PER_MICROSECOND + count // _COUNTED)
         if self._fast.is_valid(value):
             return []
-        if work <= _DETAILED_WORK:
+        detailed = work <= _DETAILED_WORK and self._branches * count <= _DETAILED_BRANCHES
+        pay(_BRANCH * self._branches * (count if detailed else 1) + count // _COUNTED)
+        if detailed:
             return list(self._fast.iter_errors(value))
         try:
             self._fast.validate(value)
@@ -181,7 +212,7 @@ def _compile_text(text: str) -> Validator:
 
 def compiled(schema: Any) -> Validator:
     """Compile a schema that may hold artifacts; the same schema is compiled once. Raises ValueError."""
-    return _compile_text(json.dumps(expand_artifacts(schema), sort_keys=True))
+    return _compile_text(json.dumps(expand_artifacts(schema), sort_keys=True) if schema else json.dumps(schema))
 
 
 def meta_errors(schema: Any) -> list[jsonschema_rs.ValidationError]:
@@ -192,6 +223,14 @@ def meta_errors(schema: Any) -> list[jsonschema_rs.ValidationError]:
 def count_parts(schema: Any) -> int:
     """Count the schemas in a schema."""
     return 1 + sum(count_parts(part) for _, part in subschemas(schema)) if isinstance(schema, dict) else 1
+
+
+def count_branches(schema: Any) -> int:
+    """Count the schemas in the unions of a schema: an error in a union tells what each of them says."""
+    if not isinstance(schema, dict):
+        return 0
+    inside = sum(count_parts(part) for key in ("anyOf", "oneOf") for part in schema.get(key, ()))
+    return inside or sum(count_branches(part) for _, part in subschemas(schema))
 
 
 def count_values(value: Any) -> int:

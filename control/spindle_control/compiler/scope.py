@@ -3,19 +3,29 @@
 from collections.abc import Collection, Mapping
 from copy import copy
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import ref
 
 from spindle_common.expressions import Expression
 from spindle_control.compiler.catalog import Catalog, CompiledType
 from spindle_control.compiler.checked import InputPort
 from spindle_control.compiler.following import Following
-from spindle_control.compiler.references import NothingThere, Reference, follow
+from spindle_control.compiler.references import NothingThere, Reference, follow, read_reference
 from spindle_control.compiler.report import Report, Silence
 from spindle_control.compiler.schemas import Validator, compiled
 from spindle_control.compiler.shapes import Shape
 from spindle_control.compiler.types import clash
+from spindle_control.compiler.work import REFERENCE
 
 __all__ = ["Scope", "Shape"]
+
+
+class Known(NamedTuple):
+    """A reference that is right: the node, or "inputs"; the port, or the input's name; and what it gives."""
+
+    owner: str
+    name: str
+    shape: Shape
 
 
 class Scope:
@@ -43,27 +53,43 @@ class Scope:
                 known[name] = catalog.compiled(name)
         self._compared: dict[tuple[int, int], tuple[Any, Any, str | None]] = {}
         self._validators: dict[int, tuple[Any, Validator | None]] = {}
+        self._known: dict[str, Known] = {}
+        self._queues: dict[str, str | None] = {}
         self.types = {id_: known.get(node.get("type", "")) for id_, node in nodes.items()} | dict(flows or {})
-        self.following = Following(nodes, self.look)
+        this = ref(self)  # not itself: a circle of references would keep all of a check until the next full collection
+        self.following = Following(nodes, lambda given: scope.look(given) if (scope := this()) else None, report.work)
 
     def shape(self, reference: Reference, reader: str | None = None) -> Shape | None:
         """Return what a reference gives; None if that is not known, or if it refers to nothing."""
-        if reference.owner == "inputs":
-            return self._input(reference)
+        text = reference.text
+        if reference.owner != reader and text in self._known:
+            return self._known[text].shape
         if reference.owner == reader:
             detail, hint = f"`{reader}` refers to itself", "refer to another node, or to an input"
             self.report.add(reference.pointer, "self-reference", detail, hint)
             return None
-        return self._output(reference)
+        shape = self._input(reference) if reference.owner == "inputs" else self._output(reference)
+        if shape is not None and not self.following.busy:
+            self._known[text] = Known(reference.owner, reference.name, shape)
+        return shape
+
+    def known(self, text: Any) -> "Known | None":
+        """Return what a reference gives, read and looked up once; None if there is anything to say of it."""
+        if type(text) is not str:
+            return None
+        if text not in self._known and (reference := read_reference(text, "")) is not None:
+            self.look(reference)
+        return self._known.get(text)
 
     def look(self, reference: Reference) -> Shape | None:
         """Like `shape`, but what is wrong with the reference is not noted."""
-        return self._silent.shape(reference)
+        known = self._known.get(reference.text)
+        return self._silent.shape(reference) if known is None else known.shape
 
     @cached_property
     def _silent(self) -> "Scope":
         scope = copy(self)
-        scope.report = Silence()
+        scope.report = Silence(self.report.work)
         return scope
 
     def clash(self, given: Any, wanted: Any) -> str | None:
@@ -73,8 +99,11 @@ class Scope:
         key = (id(given), id(wanted))
         if key not in self._compared:
             # Both are kept, so that no other object gets their identity.
-            self._compared[key] = (given, wanted, clash(given, wanted))
+            self._compared[key] = (given, wanted, clash(given, wanted, self._pay))
         return self._compared[key][2]
+
+    def _pay(self, units: int) -> None:
+        self.report.spend(units, "types")
 
     def validator(self, schema: Any) -> Validator | None:
         """Return the validator of a part of a port's schema; None if it cannot be compiled here."""
@@ -85,8 +114,16 @@ class Scope:
                 self._validators[id(schema)] = (schema, None)
         return self._validators[id(schema)][1]
 
+    def queue(self, node_type: CompiledType) -> str | None:
+        """Return the queue on which nodes of a type run if they name none; None for light ones."""
+        if node_type.name not in self._queues:
+            offered = self.catalog.queues.get(node_type.name)
+            self._queues[node_type.name] = self.catalog.choose(offered) if offered else None
+        return self._queues[node_type.name]
+
     def expression(self, expression: Expression, pointer: str, reader: str | None = None) -> list[Reference]:
         """Check the variables of an expression, and return them."""
+        self.report.spend(REFERENCE * len(expression.roots), "expressions")
         pairs = [dotted.partition(".") for dotted in sorted(expression.roots)]
         roots = [Reference(owner, name, (), pointer) for owner, _, name in pairs]
         for root in roots:
@@ -148,6 +185,7 @@ class Scope:
     def _deeper(self, reference: Reference, schema: Any) -> Shape | None:
         if not reference.deeper:
             return Shape(reference.text, schema)
+        self.report.spend(len(reference.deeper), "references")
         try:
             return Shape(reference.text, follow(schema, reference.deeper))
         except NothingThere as error:

@@ -10,13 +10,13 @@ unknown becomes `{}`. Such types are made of other nodes' types, so an unbounded
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from spindle_control.compiler.references import NothingThere, Reference, follow, marker_of, read_reference
 from spindle_control.compiler.report import below
 from spindle_control.compiler.schemas import subschemas, type_name
 from spindle_control.compiler.types import describe
+from spindle_control.compiler.work import FOLLOWED, Work
 
 MAX_PARTS = 256
 """Schemas in the type of a value that is put together; a reference alone may give a larger one."""
@@ -26,46 +26,52 @@ _TOO_LARGE = (MAX_PARTS + 1, MAX_DEPTH + 1)
 _MAX_VALUES = 16
 _REFERENCE_COST = 2
 _MAX_TEXT = 200
+_UNKNOWN: dict[str, Any] = {}
 _NAMES = re.compile(r"\s*[A-Za-z_]\w*(\.[A-Za-z_]\w*)+\s*", re.ASCII)
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(NamedTuple):
     """What a reference gives: a value of some type, or a kind of handle; `source` names it in messages."""
 
     source: str
-    schema: Any = field(default_factory=dict)
+    schema: Any = _UNKNOWN
     handle: str | None = None
 
     def __str__(self) -> str:
         return f"a handle ({self.handle})" if self.handle else describe(self.schema)
 
 
+_ANYTHING = Shape("a value")
+
+
 class Budget:
-    """How many values, and schemas in types, may yet be looked at, about 3 µs each; one may serve several calls.
+    """How many values, and schemas in types, may yet be looked at, a few µs each; one may serve several calls, and
+    those of a whole document draw on its `work`.
 
     A type is measured and written out once. It is kept, so that no other object gets its identity.
     """
 
-    def __init__(self, left: int = 2000) -> None:
-        self._left = left
+    def __init__(self, left: int = 2000, work: Work | None = None) -> None:
+        self._left, self._work = left, work
         self._sizes: dict[int, tuple[Any, tuple[int, int]]] = {}
         self._texts: dict[int, tuple[Any, str]] = {}
 
     @property
     def left(self) -> int:
         """What has not been spent."""
-        return self._left
+        return self._left if self._work is None else min(self._left, self._work.followed // FOLLOWED)
 
     def spend(self, count: int = 1) -> bool:
         """Whether there was as much left."""
         self._left -= count
+        if self._work is not None:
+            return self._work.follow(count * FOLLOWED) and self._left >= 0
         return self._left >= 0
 
     def size(self, schema: Any) -> tuple[int, int]:
         """Return how many schemas it holds, and how deep; more than the bounds once the budget is spent."""
         if id(schema) not in self._sizes:
-            size = size_of(schema) if self._left > 0 else _TOO_LARGE
+            size = size_of(schema) if self.left > 0 else _TOO_LARGE
             self.spend(size[0])
             self._sizes[id(schema)] = (schema, size)
         return self._sizes[id(schema)][1]
@@ -89,7 +95,13 @@ def schema_of(value: Any, shape_at: ShapeAt, pointer: str = "", budget: Budget |
     a reference is what it noted when the same reference was checked, if `pointer` is that of the value. A handle
     anywhere in the value is told as the shape's `handle`.
     """
-    return _Reading(shape_at, budget or Budget()).shape(value, pointer, 0)
+    budget = budget or Budget()
+    if type(value) is dict and len(value) == 1 and "$from" in value:
+        if not budget.spend(_REFERENCE_COST):
+            return _ANYTHING
+        reference = read_reference(value["$from"], f"{pointer}/$from")
+        return _ANYTHING if reference is None else shape_at(reference) or _ANYTHING
+    return _Reading(shape_at, budget).shape(value, pointer, 0)
 
 
 class _Reading:
@@ -101,14 +113,16 @@ class _Reading:
 
     def shape(self, value: Any, pointer: str, depth: int) -> Shape:
         if not self._may_read(depth):
-            return Shape("a value")
-        marker = marker_of(value)
-        if marker is not None:
+            return _ANYTHING
+        if type(value) is dict:
+            if len(value) == 1 and "$from" in value:
+                return self._reference(read_reference(value["$from"], f"{pointer}/$from"))
+            marker = marker_of(value)
+            if marker is None:
+                return self._object(value, pointer, depth)
             return self._marked(marker, value[marker], f"{pointer}/{marker}", depth)
-        if isinstance(value, list):
+        if type(value) is list:
             return self._list(value, pointer, depth)
-        if isinstance(value, dict):
-            return self._object(value, pointer, depth)
         return Shape("a literal", _constant(value))
 
     def _may_read(self, depth: int) -> bool:
@@ -132,9 +146,9 @@ class _Reading:
 
     def _reference(self, reference: Reference | None) -> Shape:
         if reference is None or not self._budget.spend(_REFERENCE_COST):
-            return Shape("a value")
+            return _ANYTHING
         shape = self._shape_at(reference)
-        return Shape("a value") if shape is None else shape
+        return _ANYTHING if shape is None else shape
 
     def _expression(self, text: Any, pointer: str) -> Shape:
         """An expression that is a reference and nothing more gives what that gives."""
@@ -177,8 +191,10 @@ class _Reading:
     @staticmethod
     def _with(source: str, schema: Any, parts: Iterable[Shape]) -> Shape:
         """Name the first handle among the parts, if there is one."""
-        held = next((part for part in parts if part.handle), None)
-        return Shape(source, schema) if held is None else held
+        for part in parts:
+            if part.handle:
+                return part
+        return Shape(source, schema)
 
     def _any_of(self, shapes: Sequence[Shape]) -> Any:
         # Most lists hold what one port gives over and over: each schema is looked at once.
@@ -236,7 +252,8 @@ def _constant(value: Any) -> dict[str, Any]:
 
 
 def _are_plain(items: list[Any]) -> bool:
-    return not {type(item) for item in items} & {dict, list}
+    kinds = set(map(type, items))
+    return dict not in kinds and list not in kinds
 
 
 def _plain_list(items: list[Any], budget: Budget) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from spindle_common.problems import pointer as to_pointer
 from spindle_control.compiler.limits import Limits
 from spindle_control.compiler.report import Report, shown
 from spindle_control.compiler.schemas import explain, meant
+from spindle_control.compiler.work import BYTES
 
 _OURS = ("inputs", "item", "index", "carry")
 _OF_CEL = "as break const continue else false for function if import in let loop null package namespace return true var"
@@ -108,7 +109,7 @@ def _draft(document: dict[str, Any], base: str) -> Draft:
 
 def healthy(value: dict[str, Any], limits: Limits, report: Report, prefix: str = "") -> bool:
     """Whether a value is JSON: finite numbers of 64 bits, text that can be encoded, of bounded depth and size."""
-    before = len(report.errors)
+    before = report.count
     try:
         if _depth(value, limits.max_depth) > limits.max_depth:
             where = prefix + _deepest(value, limits.max_depth)
@@ -119,12 +120,13 @@ def healthy(value: dict[str, Any], limits: Limits, report: Report, prefix: str =
         suspicious = _LONG_NUMBER.search(text) is not None
     except (ValueError, TypeError):
         size, suspicious = 0, True
+    report.spend(min(size, limits.max_bytes) // BYTES, "size")
     if size > limits.max_bytes:
         report.add(prefix, "too-large", f"it has {size} bytes; {limits.max_bytes} are allowed")
     elif suspicious:
         for pointer, code, detail in _unhealthy(value):
             report.add(prefix + pointer, code, detail)
-    return len(report.errors) == before
+    return report.count == before
 
 
 def _depth(value: Any, most: int) -> int:
@@ -155,19 +157,33 @@ def _deepest(value: Any, most: int) -> str:
 
 
 def _unhealthy(document: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    waiting: list[tuple[Any, str]] = [(document, "")]
+    waiting: list[tuple[Any, _Way]] = [(document, ())]
     while waiting:
-        value, pointer = waiting.pop()
+        value, way = waiting.pop()
         if isinstance(value, dict):
             for key, item in value.items():
                 if not isinstance(key, str) or not _encodes(key):
-                    yield pointer, "bad-text", "a key is not text that can be encoded"
+                    yield _pointer(way), "bad-text", "a key is not text that can be encoded"
                 else:
-                    waiting.append((item, pointer + to_pointer(key)))
+                    waiting.append((item, (way, key)))
         elif isinstance(value, list):
-            waiting.extend((item, f"{pointer}/{at}") for at, item in enumerate(value))
+            waiting.extend((item, (way, at)) for at, item in enumerate(value))
         elif (fault := _fault(value)) is not None:
-            yield pointer, *fault
+            yield _pointer(way), *fault
+
+
+_Way = tuple[Any, ...]
+"""How a value is reached: the way to what holds it, and its key there. Made into a pointer only where one is told:
+keys may be long, and thousands of values below them.
+"""
+
+
+def _pointer(way: _Way) -> str:
+    keys: list[str | int] = []
+    while way:
+        way, key = way
+        keys.append(key)
+    return to_pointer(*reversed(keys))
 
 
 def _fault(value: Any) -> tuple[str, str] | None:
