@@ -5,6 +5,7 @@ from typing import Any
 
 from spindle_common.queue import Offer, compact
 from spindle_common.seeds import draw_seed
+from spindle_common.spill import is_spilled
 from spindle_common.values import Outcome, Scope, Skip, decide
 from spindle_control.compiler import PlanTask
 from spindle_control.frames import Frame
@@ -65,8 +66,9 @@ def undispatchable(task: PlanTask, scope: Scope) -> dict[str, Outcome] | None:
 
 def _may_skip(task: PlanTask, scope: Scope) -> bool:
     outside = [scope.outcomes[path] for path in task.needs]
-    if any("$spilled" in compact(o.get("outputs", {})) for o in outside):
-        return False
+    given = [scope.inputs.get(name) for name in task.inputs]
+    if any(map(is_spilled, (*given, *(value for o in outside for value in o.get("outputs", {}).values())))):
+        return False  # only a worker sees them whole
     conditional = any("when" in node for node in task.nodes.values())
     left_out = any(name not in scope.inputs for name in task.inputs)
     return conditional or left_out or any(o["status"] != "completed" for o in outside)

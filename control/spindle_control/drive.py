@@ -14,12 +14,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from spindle_common.problems import BadInput, StateLost, Unavailable
+from spindle_common.problems import SpindleError, StateLost, Unavailable
 from spindle_common.queue import Queue, compact
 from spindle_common.remains import Remains, remains_of
 from spindle_common.spill import Bytes
 from spindle_common.stopping import stop
-from spindle_common.values import Outcome, resolve_outputs
+from spindle_common.values import Outcome
 from spindle_control import metrics
 from spindle_control.batches import Fenced
 from spindle_control.opening import park_run
@@ -161,7 +161,7 @@ class Drive:
     async def _leave(self, answer: str | None) -> None:
         """End, park or let go of the run, whatever `answer` says of it."""
         if answer in (None, "stop"):
-            ending = self._ending()
+            ending = await self._ending()
             finish = self._parts.queue.finish
             answer = await self._patiently(lambda: finish(self.row.id, self.epoch, ending.status, ending.data))
         else:
@@ -196,7 +196,7 @@ class Drive:
 
     # Ending --------------------------------------------------------------------------------------------------------
 
-    def _ending(self) -> Ending:
+    async def _ending(self) -> Ending:
         root = self._walking.root
         failed = first_failure(root)
         if failed is not None:
@@ -204,8 +204,8 @@ class Drive:
         if not root.board.knows(self._plan.node_task):
             return Ending("failed", problem=StateLost().problem())
         try:
-            return Ending("completed", outputs=resolve_outputs(self._plan.outputs, root.scope))
-        except BadInput as error:
+            return Ending("completed", outputs=await self._walking.outputs(root))
+        except SpindleError as error:
             return Ending("failed", problem=error.problem())
 
 

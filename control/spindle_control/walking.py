@@ -19,7 +19,7 @@ from spindle_common.graph import walk
 from spindle_common.problems import BadInput, SpindleError, Unavailable
 from spindle_common.queue import NodeEnd, Offer, compact, outcome_text
 from spindle_common.spill import Spill
-from spindle_common.values import Outcome, Scope, Skip, decide, is_reached, resolve_outputs
+from spindle_common.values import Outcome, Scope, Skip, decide, is_reached, references, resolve_outputs
 from spindle_control.batches import Batches
 from spindle_control.compiler import PlanFlow, PlanLevel
 from spindle_control.dispatch import offer, undispatchable
@@ -133,11 +133,16 @@ class Walking:
         failed = first_failure(frame)
         if failed is not None:
             return {"status": "failed", "problem": failed}
-        scope = await self.whole(frame, frame.level.node_task)
+        return {"status": "completed", "outputs": await self.outputs(frame, until)}
+
+    async def outputs(self, frame: Frame, until: str | None = None) -> dict[str, Any]:
+        """What a level gives, as the ledger keeps it. Raises BadInput, ArtifactNotFound."""
+        named = references([frame.level.outputs, [] if until is None else {"$expr": until}])
+        scope = await self.whole(frame, {dotted.partition(".")[0] for dotted in named})
         outputs = resolve_outputs(frame.level.outputs, scope)
         if until is not None:
             outputs["reached"] = is_reached(until, scope)
-        return {"status": "completed", "outputs": await self.kept(outputs)}
+        return await self.kept(outputs)
 
     async def whole(self, frame: Frame, ids: Iterable[str]) -> Scope:
         """What references see, large values fetched."""

@@ -7,7 +7,7 @@ from typing import Any
 from oracle.meaning import Meaning, meaning
 
 Json = dict[str, Any]
-_WORK = ("sum", "sum", "sum", "list", "picky")
+_WORK = ("sum", "sum", "sum", "list", "list", "picky", "shaky")
 _PLACES = ("cpu", "gpu", "both", "light")
 _LEAST, _MOST = 4, 70
 
@@ -58,7 +58,12 @@ class _Drawer:
             "d": number | {"default": 5},
         }
         known = _Known(["inputs.a", "inputs.d", "inputs.gone"], ["inputs.l"])
-        return {"schema": "spindle.workflow/v1", "inputs": inputs} | self._level(depth, count, known)
+        found: Json = {"schema": "spindle.workflow/v1", "inputs": inputs} | self._level(depth, count, known)
+        if depth == 0:  # what a run gives may be large; who calls a workflow counts on numbers
+            large = {"$from": self.rng.choice([*known.lists, *known.others])}
+            count_of = {"$expr": f"size({self.rng.choice(known.lists)})"}
+            found["outputs"] |= {"large": self.rng.choice((large, {"deep": [large]})), "how_many": count_of}
+        return found
 
     def _level(self, depth: int, count: int, known: _Known) -> Json:
         nodes: Json = {}
@@ -101,6 +106,8 @@ class _Drawer:
         rng, reference = self.rng, self.rng.choice(known.numbers)
         if rng.random() < 0.2:
             return f"has({reference})"
+        if known.lists and rng.random() < 0.3:
+            return f"size({rng.choice(known.lists)}) % 2 == {rng.randrange(2)}"
         more = f" && {rng.choice(known.numbers)} < 900" if rng.random() < 0.3 else ""
         return f"{reference} % {rng.randint(2, 4)} {rng.choice(('==', '!='))} {rng.randrange(3)}{more}"
 
@@ -117,11 +124,15 @@ class _Drawer:
         if draw < 0.38:
             return {"type": "flow.approve@1", "answer": {"type": "integer"}, "show": {"it": self._number(known)}}
         kind = f"{self.rng.choice(_PLACES)}.{self.rng.choice(_WORK)}@1"
-        return {"type": kind, "inputs": {f"in{at}": self._any(known) for at in range(self.rng.randint(0, 3))}}
+        node = {"type": kind, "inputs": {f"in{at}": self._any(known) for at in range(self.rng.randint(0, 3))}}
+        if "shaky" in kind or self.rng.random() < 0.2:
+            node["retry"] = {"max_attempts": self.rng.randint(1, 4), "backoff": self.rng.choice(("0s", "1ms", "20ms"))}
+        return node
 
     def _body(self, depth: int, known: _Known, inputs: Json) -> Json:
         numbers = [f"inputs.{name}" for name, spec in inputs.items() if spec.get("type") == "integer"]
-        inside = _Known([*numbers, "inputs.index"], known.lists, known.others)
+        lists = [f"inputs.{name}" for name, spec in inputs.items() if spec.get("type") == "array"]
+        inside = _Known([*numbers, "inputs.index"], [*known.lists, *lists], known.others)
         return {"inputs": inputs} | self._level(depth + 1, self.rng.randint(1, 3), inside)
 
     def _with(self, known: _Known) -> tuple[Json, Json]:
@@ -131,6 +142,8 @@ class _Drawer:
             inputs[name] = {"type": "integer"} | rng.choice([{}, {}, {"default": 4}, {"optional": True}])
             if len(inputs[name]) == 1 or rng.random() < 0.6:
                 given[name] = self._number(known)
+        if rng.random() < 0.4:
+            inputs["r"], given["r"] = {"type": "array", "items": {"type": "integer"}}, self._numbers(known)
         return given, inputs
 
     def _map(self, depth: int, known: _Known) -> Json:

@@ -4,40 +4,37 @@
     await rig.drive(case, rng)               opens, drives, crashes, adopts, to the end -> Seen
 
 A dropped driver does nothing more: the step during which it dies never returns, and the next one finds what Redis and
-the database hold. The workers speak the real protocol and commit in any order that dependencies allow.
+the database hold. In some runs values spill as soon as they are lists, and in some a run leaves Redis whenever it waits
+for nothing but answers; then Redis may be emptied, and the run is brought back.
 """
 
 import asyncio
 import contextlib
-import json
 import random
-from collections import Counter
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from oracle.drawing import Case
-from oracle.nodes import PickyError, answer_to, compute, oracle_catalog
+from oracle.nodes import oracle_catalog
+from oracle.working import Workers
+from spindle_common import spill
 from spindle_common.digests import digest
-from spindle_common.events import START, read_events
-from spindle_common.problems import BadInput, Crashed
-from spindle_common.queue import DriveReader, NodeEnd, Queue, Right, Taken, compact, outcome_text
-from spindle_common.spill import Bytes
+from spindle_common.queue import DriveReader, Queue
+from spindle_common.spill import Bytes, Spill
 from spindle_common.stopping import stop
-from spindle_common.values import ENDED, Outcome, Scope, Skip, decide
 from spindle_control.compiler import bind_inputs, check, plan
 from spindle_control.drive import Drive, Parts, archive
-from spindle_control.opening import open_run, planned_of
+from spindle_control.opening import open_run, planned_of, restore_run
 from spindle_control.planner import Planned
 from spindle_control.settings import ControlSettings
-from spindle_control.store import RunRow, Store
+from spindle_control.store import ENDED, RunRow, Store
 from support.rows import a_run
 
 Json = dict[str, Any]
 _ALL_EVENTS = 100_000
-_SPENT = compact(Crashed().problem())
-_FAILED = BadInput("three divides it").problem()
+_EVER = 1 << 30
 
 
 class FrailQueue(Queue):
@@ -59,129 +56,22 @@ class FrailQueue(Queue):
 
 
 @dataclass
-class _Held:
-    """A task in a worker's hands."""
-
-    taken: Taken
-    right: Right
-    nodes: Json
-    known: dict[str, Outcome]
-    inputs: Json
-    prefix: str
-
-    @property
-    def ready(self) -> list[str]:
-        """Nodes whose needs have ended."""
-        left = [id_ for id_ in self.nodes if id_ not in self.known]
-        return [id_ for id_ in left if not set(self.nodes[id_].get("needs", ())) & set(left)]
-
-
-@dataclass
 class Seen:
-    """What came of a run."""
+    """What came of a run, its values whole."""
 
     row: RunRow
     events: list[Json]
     twice: list[str]
-    drivers: int
-    frames: set[str]
+    lives: "Lives"
 
 
-class Workers:
-    """They take everything at once and end nodes one by one; `held` is the path of a node that must wait."""
+@dataclass
+class Lives:
+    """A run's drivers: how many of them died, how often it was parked, and frames that they left open."""
 
-    def __init__(self, queue: Queue, run: str, rng: random.Random, held: str | None) -> None:
-        self._queue, self._run, self._rng, self.held = queue, run, rng, held
-        self._tasks: list[_Held] = []
-        self._nonces = 0
-        self._ended: Counter[tuple[str, str]] = Counter()
-        self.twice: list[str] = []
-        self.events: list[Json] = []
-        self._asked: list[str] = []
-
-    async def work(self) -> None:
-        """Work until cancelled."""
-        await self._queue.register("w", 3600.0, "{}", dict.fromkeys(("cpu", "gpu", "async"), 200))
-        while True:
-            await self._take()
-            await self._look()
-            if not await self._turn():
-                await asyncio.sleep(0.002)
-
-    async def _look(self) -> None:
-        after = self.events[-1]["id"] if self.events else START
-        new = await read_events(self._queue.client, self._run, after, _ALL_EVENTS)
-        self.events += new
-        self._asked += [event["node"] for event in new if event["type"] == "node.waiting"]
-        if self._asked and self._rng.random() < 0.7:
-            path = self._asked.pop(self._rng.randrange(len(self._asked)))
-            if path == self.held:
-                self._asked.append(path)
-                return
-            outputs = {"answer": answer_to(path), "answered": True}
-            end = outcome_text("completed", outputs=outputs), compact({"outputs": outputs})
-            await self._queue.answer(self._run, path, *end)
-
-    async def _take(self) -> None:
-        self._nonces += 1
-        nonce = f"n{self._nonces}"
-        for taken in await self._queue.take("w", nonce, 600.0, dict.fromkeys(("cpu", "gpu", "async"), 20)):
-            body = json.loads(taken.body)
-            prefix = body.get("prefix", "")
-            known = dict(body.get("feed", {}))
-            if taken.attempt > 1:
-                ledger = await self._queue.nodes(taken.run, [prefix + id_ for id_ in body["nodes"]])
-                ends = {path: outcome for path, outcome in ledger.items() if outcome["status"] in ENDED}
-                known |= {path.removeprefix(prefix): outcome for path, outcome in ends.items()}
-            right = Right(taken.task, taken.attempt, nonce)
-            self._tasks.append(_Held(taken, right, body["nodes"], known, body.get("inputs", {}), prefix))
-
-    async def _turn(self) -> bool:
-        """Do something; False if all that is left is held back."""
-        rng = self._rng
-        able = [task for task in self._tasks if self._choices(task)]
-        if not able:
-            return False
-        task = rng.choice(able)
-        if rng.random() < 0.05:
-            await self._queue.give_back(task.right, "drain", spent=_SPENT)
-            self._tasks.remove(task)
-            return True
-        ends = []
-        for _ in range(rng.randint(1, 3)):
-            if not (choices := self._choices(task)):
-                break
-            ends += self._end(task, rng.choice(choices))
-        last = all(id_ in task.known for id_ in task.nodes)
-        answer = await self._queue.commit(task.right, ends, last=last)
-        if last or answer != "ok":
-            self._tasks.remove(task)
-        return True
-
-    def _choices(self, task: _Held) -> list[str]:
-        return [id_ for id_ in task.ready if task.prefix + id_ != self.held]
-
-    def _end(self, task: _Held, id_: str) -> list[NodeEnd]:
-        path, node = task.prefix + id_, task.nodes[id_]
-        decision = decide(node, Scope(task.inputs, task.known))
-        if isinstance(decision, Skip):
-            return [self._note(task, id_, {"status": "skipped", "reason": decision.reason})]
-        if self._ended[task.taken.task, path]:
-            self.twice.append(path)
-        self._ended[task.taken.task, path] += 1
-        try:
-            outcome: Outcome = {"status": "completed", "outputs": compute(node["type"], decision)}
-        except PickyError:
-            outcome = {"status": "failed", "problem": _FAILED}
-            if node.get("on_error") == "skip":
-                outcome = {"status": "skipped", "reason": "error", "problem": _FAILED}
-        return [NodeEnd(path, "", "{}"), self._note(task, id_, outcome)]
-
-    @staticmethod
-    def _note(task: _Held, id_: str, outcome: Outcome) -> NodeEnd:
-        task.known[id_] = outcome
-        rest = {key: value for key, value in outcome.items() if key != "status"}
-        return NodeEnd(task.prefix + id_, outcome_text(**outcome), compact(rest))
+    died: int = 0
+    parked: int = 0
+    frames: set[str] = field(default_factory=set)
 
 
 class Rig:
@@ -189,7 +79,6 @@ class Rig:
 
     def __init__(self, url: str, queue: Queue, store: Store, artifacts: Bytes) -> None:
         self._url, self._queue, self._store, self._artifacts = url, queue, store, artifacts
-        self._settings = ControlSettings(linger_seconds=3600.0, archive_seconds=600.0)
         self._catalog = oracle_catalog()
         self._dropped: list[FrailQueue] = []  # else what still waits for them is collected as garbage, loudly
 
@@ -198,16 +87,26 @@ class Rig:
     ) -> Seen:
         """Run a case to its end; a node that is `held` ends only once all of `unheld` have. Raises TimeoutError."""
         row = await self._opened(case, f"r{rng.getrandbits(60):015x}", chains=rng.random() < 0.7)
-        workers = Workers(self._queue, row.id, rng, held)
-        working = asyncio.ensure_future(workers.work())
-        releasing = asyncio.ensure_future(_release(workers, unheld or set()))
-        try:
-            async with asyncio.timeout(60):
-                drivers, frames = await self._driven(row, rng, working, releasing)
-        finally:
-            await stop([working, releasing])
-        events = await read_events(self._queue.client, row.id, START, _ALL_EVENTS)
-        return Seen(await self._store.run(row.id), events, workers.twice, drivers, frames)
+        workers = Workers(self._queue, row.id, rng, self._artifacts)
+        workers.held, parks = held, rng.random() < 0.4
+        workers.eager = 0.04 if parks else 0.7
+        with spilling(4 if rng.random() < 0.5 else spill.INLINE_BYTES):
+            await workers.register()
+            working = asyncio.ensure_future(workers.work())
+            releasing = asyncio.ensure_future(_release(workers, unheld or set()))
+            try:
+                async with asyncio.timeout(60):
+                    lives = await self._driven(row, rng, workers, working, parks=parks)
+            finally:
+                await stop([working, releasing])
+        return await self._seen(row.id, workers, lives)
+
+    async def _seen(self, run: str, workers: Workers, lives: Lives) -> Seen:
+        row, whole = await self._store.run(run), Spill(self._artifacts)
+        outputs = await whole.whole(row.outputs or {})
+        row = replace(row, nodes=await whole.fetch(row.nodes or {}), outputs=outputs)
+        events = await self._store.archived_events(run, limit=_ALL_EVENTS)
+        return Seen(row, events or [], workers.twice, lives)
 
     async def _opened(self, case: Case, run: str, *, chains: bool) -> RunRow:
         checked = check(case.document, self._catalog, library=case.library)
@@ -219,41 +118,71 @@ class Rig:
         await open_run(self._queue, row, planned, 1.0)
         return row
 
-    async def _driven(self, row: RunRow, rng: random.Random, *others: "asyncio.Future[None]") -> tuple[int, set[str]]:
+    async def _driven(
+        self, row: RunRow, rng: random.Random, workers: Workers, working: "asyncio.Future[None]", *, parks: bool
+    ) -> Lives:
         """Drive a run by one driver after another."""
-        crashes = rng.choice((0, 0, 1, 2, 4))
-        for epoch in range(1, crashes + 2):
-            dies = rng.randint(1, 14) if epoch <= crashes else 1 << 30
+        crashes, lives = rng.choice((0, 0, 1, 2, 4)), Lives()
+        settings = ControlSettings(linger_seconds=0.02 if parks else 3600.0, archive_seconds=600.0)
+        while True:
+            dies = rng.randint(1, 14) if lives.died < crashes else _EVER
             queue = FrailQueue(self._queue.client, dies, replyless=rng.random() < 0.5)
             self._dropped.append(queue)
-            driving = asyncio.ensure_future(self._by(queue, row.id, epoch))
+            parts = Parts(queue, self._store, self._artifacts, settings)
+            driving = asyncio.ensure_future(self._by(parts, row.id, lives))
             dying = asyncio.ensure_future(queue.died.wait())
             try:
-                waited: set[asyncio.Future[Any]] = {driving, dying, *others[:1]}
+                waited: set[asyncio.Future[Any]] = {driving, dying, working}
                 await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-                if others[0].done():
-                    others[0].result()
+                if working.done():
+                    working.result()
                 if driving.done():
-                    return epoch, driving.result()
+                    driving.result()
             finally:
                 await stop([driving, dying])
-        raise AssertionError("the last driver does not die")
+            lives.died += queue.died.is_set()
+            status = (await self._store.run(row.id)).status
+            if status in ENDED and not queue.died.is_set():
+                return lives
+            if status == "paused":
+                lives.parked += 1
+                await self._rest(rng, workers)
 
-    async def _by(self, queue: FrailQueue, run: str, epoch: int) -> set[str]:
-        """One driver's life, as `Driver.adopt` and `Driver._drive` have it; returns the frames left open."""
-        parts, owner = Parts(queue, self._store, self._artifacts, self._settings), f"{run}c{epoch}"
-        if not await self._store.take_over(run, owner, epoch + 1, parked=False):
-            return set()
+    async def _rest(self, rng: random.Random, workers: Workers) -> None:
+        """Nothing of a parked run is needed in Redis."""
+        if rng.random() < 0.3:
+            await self._queue.client.flushall()
+            await workers.register()
+
+    async def _by(self, parts: Parts, run: str, lives: Lives) -> None:
+        """One driver's life, as `Driver.adopt`, `restore` and `_drive` have it."""
+        queue, row = parts.queue, await self._store.run(run)
+        owner = f"{run}c{row.epoch + 1}"
+        if not await self._store.take_over(run, owner, row.epoch + 1, parked=row.status == "paused"):
+            return
         row = await self._store.run(run)
-        answer = await queue.own(run, owner, row.epoch)
-        if answer != "owned":
+        if row.parked is not None:
+            if await restore_run(queue, row, 1.0) == "exists":
+                await queue.own(run, owner, row.epoch)
+            await self._store.resumed(run, row.epoch)
+        elif await queue.own(run, owner, row.epoch) != "owned":
             await archive(parts, row, row.epoch, None)
-            return set()
+            return
         async with _heard(self._url, owner) as reader:
             drive = Drive(row, await planned_of(queue, run), parts)
             reader.tell(run, drive)
             await drive.run(await queue.ledger(run))
-        return set(drive._walking.frames._open) - {""}
+        lives.frames |= set(drive._walking.frames._open) - {""}
+
+
+@contextlib.contextmanager
+def spilling(most: int) -> Iterator[None]:
+    """Have values spill that are longer than so many bytes."""
+    before, spill.INLINE_BYTES = spill.INLINE_BYTES, most
+    try:
+        yield
+    finally:
+        spill.INLINE_BYTES = before
 
 
 class _Ear:
@@ -289,8 +218,7 @@ async def _heard(url: str, owner: str) -> AsyncIterator[_Ear]:
 async def _release(workers: Workers, unheld: set[str]) -> None:
     """Let go of what is held back once everything else has ended; whoever waited for it in vain never ends."""
     while workers.held is not None:
-        ended = {event["node"] for event in workers.events if event["type"] in ENDS}
-        if unheld <= ended:
+        if unheld <= workers.ended:
             workers.held = None
         await asyncio.sleep(0.002)
 
@@ -299,7 +227,7 @@ ENDS = frozenset({"node.completed", "node.failed", "node.skipped"})
 
 
 def artifacts_in(folder: Path) -> Bytes:
-    """Return a store for values that are too large; these runs have none."""
+    """Return a store for values that are too large."""
     from spindle_common.artifacts.directory import DirectoryStore
 
     return DirectoryStore(folder)

@@ -1,7 +1,9 @@
 """The nodes of which random workflows are made: pure, so that anyone can say what they give.
 
 sum     one more than the whole numbers in its inputs, at any depth     picky   the same; fails where 3 divides that
-list    up to three numbers                                             their names' first part says where they run
+list    up to three numbers                                             shaky   the same; fails as its path says
+
+Their names' first part says where they run.
 """
 
 from typing import Any
@@ -16,7 +18,7 @@ QUEUES = {
     "light": frozenset[str](),
 }
 _NUMBER, _NUMBERS = {"value": value(type="integer")}, {"items": value(type="array", items={"type": "integer"})}
-_KINDS = {"sum": _NUMBER, "picky": _NUMBER, "list": _NUMBERS}
+_KINDS = {"sum": _NUMBER, "picky": _NUMBER, "shaky": _NUMBER, "list": _NUMBERS}
 
 
 class PickyError(Exception):
@@ -43,6 +45,11 @@ def compute(type_: str, inputs: dict[str, Any]) -> dict[str, Any]:
     if kind == "picky" and total % 3 == 0:
         raise PickyError
     return {"value": total + 1}
+
+
+def trips_of(type_: str, path: str) -> int:
+    """How many tries of a node fail before one can succeed."""
+    return sum(path.encode()) % 4 if ".shaky@" in type_ else 0
 
 
 def _total(given: Any) -> int:
