@@ -7,26 +7,10 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from support.comfyui import graph
 from support.control import API, Control
 
 IMPORT = f"{API}/workflows:import"
-
-
-def graph(**changes: Any) -> dict[str, Any]:
-    links = {"model": ["1", 0], "positive": ["2", 0], "negative": ["3", 0], "latent_image": ["4", 0]}
-    how = {"seed": 3, "steps": 4, "cfg": 3, "sampler_name": "euler", "scheduler": "sgm_uniform", "denoise": 1}
-    bodies: dict[str, tuple[str, dict[str, Any]]] = {
-        "1": ("CheckpointLoaderSimple", {"ckpt_name": "tiny.safetensors"}),
-        "2": ("CLIPTextEncode", {"text": "a large (red:1.2) circle on a blue background", "clip": ["1", 1]}),
-        "3": ("CLIPTextEncode", {"text": "", "clip": ["1", 1]}),
-        "4": ("EmptyLatentImage", {"width": 64, "height": 64, "batch_size": 1}),
-        "5": ("KSampler", how | links),
-        "6": ("LatentUpscaleBy", {"samples": ["5", 0], "upscale_method": "bicubic", "scale_by": 1.5}),
-        "7": ("KSampler", how | links | {"latent_image": ["6", 0], "denoise": 0.5, "seed": 4}),
-        "8": ("VAEDecode", {"samples": ["7", 0], "vae": ["1", 2]}),
-        "9": ("SaveImage", {"images": ["8", 0], "filename_prefix": "round"}),
-    }
-    return {id_: {"class_type": name, "inputs": inputs} for id_, (name, inputs) in bodies.items()} | changes
 
 
 def png(**texts: str) -> bytes:
@@ -74,7 +58,7 @@ async def test_options_stand_around_the_document(staffed: Control) -> None:
 
 async def test_what_is_in_the_way_is_told_at_once(staffed: Control) -> None:
     unknown = {"class_type": "Nobody's", "inputs": {}}
-    changes = {"2": unknown, "3": unknown | {"class_type": "ControlNetLoader"}}
+    changes: dict[str, Any] = {"2": unknown, "3": unknown | {"class_type": "ControlNetLoader"}}
     refused = await staffed.http.post(IMPORT, json={"prompt": graph(**changes)})
     assert refused.status_code == 422
     assert refused.headers["Content-Type"] == "application/problem+json"
