@@ -28,7 +28,7 @@ from spindle_control.compiler.schemas import compiled
 from spindle_control.compiler.scope import Scope, Shape
 from spindle_control.compiler.shapes import Budget, schema_of
 from spindle_control.compiler.structure import Draft, read
-from spindle_control.compiler.work import LEVEL, NODE
+from spindle_control.compiler.work import LEVEL
 
 _ITEM = {"item": InputPort("item", {}, compiled({}), optional=True)}
 _INDEX = {"index": InputPort("index", INDEX, compiled(INDEX), optional=True)}
@@ -48,7 +48,7 @@ class Levels:
 
     def check(self, draft: Draft, given: Mapping[str, InputPort] = _NOTHING) -> Body | None:
         """Check a level; None if it has mistakes. `given`: inputs that it has without declaring them."""
-        self.report.spend(LEVEL + NODE * len(draft.nodes), "nodes")
+        self.report.spend(LEVEL, "bodies")
         bodies = {id_: self._inside(id_, node, draft) for id_, node in draft.nodes.items() if node.get("type") in FLOWS}
         inputs = {**given} | read_specs(draft.inputs, self.report, draft.base)
         flows = {id_: self._type(draft.nodes[id_], body) for id_, body in bodies.items()}

@@ -127,6 +127,9 @@ class NodeCheck(Reader):
         the long way, which tells what is wrong.
         """
         if type(value) is dict:
+            if len(value) == 1 and "$expr" in value:
+                self._read(value["$expr"], f"{below(self._inputs_at, name)}/$expr")
+                return True
             return len(value) == 1 and "$from" in value and self._fits_reference(name, value["$from"], port)
         if port.handle or port.is_model or not self._is_plain(value):
             return False

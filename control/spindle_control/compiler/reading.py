@@ -49,9 +49,13 @@ class Reader:
 
     def _check_when(self) -> None:
         if "when" in self._node:
-            expression = read_expression(self._node["when"], f"{self._at}/when", self._report)
-            if expression is not None:
-                self._wait_for(self._scope.expression(expression, f"{self._at}/when", self._id))
+            self._read(self._node["when"], f"{self._at}/when")
+
+    def _read(self, text: Any, pointer: str) -> None:
+        """Check an expression, and wait for what it refers to."""
+        expression = read_expression(text, pointer, self._report)
+        if expression is not None:
+            self._wait_for(self._scope.expression(expression, pointer, self._id))
 
     def _check_after(self) -> list[str]:
         known = []

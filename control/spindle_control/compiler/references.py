@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from spindle_common.expressions import MAX_CHARACTERS, Expression, ExpressionError, parse
 from spindle_control.compiler.report import Report, below, shown
 from spindle_control.compiler.types import types_of
-from spindle_control.compiler.work import MIXED_REFERENCE, VALUE, expression_cost, pointer_cost
+from spindle_control.compiler.work import MIXED_REFERENCE, VALUE, WRONG_EXPRESSION, expression_cost, pointer_cost
 
 MARKERS = ("$from", "$expr", "$first", "$present", "$secret", "$literal")
 _MARKERS = frozenset(MARKERS)
@@ -146,6 +146,7 @@ def read_expression(text: Any, pointer: str, report: Report) -> Expression | Non
     try:
         report.expressions[text] = parse(text)
     except ExpressionError as error:
+        report.spend(WRONG_EXPRESSION, "expressions")
         report.add(pointer, error.code, f"{shown(text, 80)}: {error}", error.hint)
         return None
     return report.expressions[text]

@@ -79,7 +79,7 @@ class Budget:
     def text(self, schema: Any) -> str | None:
         """Return it as JSON, which is the same for the same type; None if that would cost too much."""
         if id(schema) not in self._texts:
-            if not self.spend(self.size(schema)[0]):
+            if not self.spend(self.size(schema)[0] + 1):
                 return None
             self._texts[id(schema)] = (schema, json.dumps(schema, sort_keys=True))
         return self._texts[id(schema)][1]
@@ -171,6 +171,7 @@ class _Reading:
         return self._with("a list", _list_of(self._any_of(shapes), len(items)), shapes)
 
     def _object(self, value: dict[str, Any], pointer: str, depth: int) -> Shape:
+        self._budget.spend()
         shapes = {name: self.shape(item, below(pointer, name), depth + 1) for name, item in value.items()}
         properties = {name: self._bounded(shape.schema) for name, shape in shapes.items()}
         return self._with("an object", _object_of(properties), shapes.values())

@@ -17,7 +17,7 @@ from spindle_common.problems import pointer as to_pointer
 from spindle_control.compiler.limits import Limits
 from spindle_control.compiler.report import Report, shown
 from spindle_control.compiler.schemas import explain, meant
-from spindle_control.compiler.work import BYTES
+from spindle_control.compiler.work import BYTES, PARTS
 
 _OURS = ("inputs", "item", "index", "carry")
 _OF_CEL = "as break const continue else false for function if import in let loop null package namespace return true var"
@@ -37,6 +37,7 @@ _NODE, _SPEC, _BODY = (
 )
 _NODE_KEYS = tuple(_SCHEMA["$defs"]["WorkflowNode"]["properties"])
 _MOST_AFTER: int = _SCHEMA["$defs"]["WorkflowNode"]["properties"]["after"]["maxItems"]
+_LONGEST_ID = 256  # what has a longer one is not looked into: it would stand in every pointer below
 _MOST_EXPLAINED = 65_536
 _STAND_IN: dict[str, Any] = {"nodes": {"a": {"type": "a.b@1"}}, "inputs": {}, "outputs": {}}
 _CODES = {
@@ -81,19 +82,22 @@ def read(document: object, limits: Limits, report: Report) -> Draft | None:
 
 def _bounded(document: dict[str, Any], limits: Limits, report: Report) -> bool:
     """Whether there are no more nodes, and no bodies deeper in each other, than is allowed."""
-    count, depth, level = 0, 0, [("", document)]
+    count, depth = 0, 0
+    level: list[tuple[_Way, dict[str, Any]]] = [((), document)]
     while level:
         if depth > limits.max_bodies:
             detail = f"bodies are nested more than {limits.max_bodies} deep"
-            report.add(level[0][0], "too-deep", detail, "move some of it into a workflow of its own: flow.call")
+            report.add(
+                _pointer(level[0][0]), "too-deep", detail, "move some of it into a workflow of its own: flow.call"
+            )
             return False
-        inner = []
-        for base, part in level:
+        inner: list[tuple[_Way, dict[str, Any]]] = []
+        for way, part in level:
             nodes = part.get("nodes")
             for id_, node in nodes.items() if isinstance(nodes, dict) else ():
                 count += 1
                 if isinstance(node, dict) and isinstance(node.get("body"), dict):
-                    inner.append((f"{base}/nodes{to_pointer(id_)}/body", node["body"]))
+                    inner.append(((((way, "nodes"), id_), "body"), node["body"]))
         level, depth = inner, depth + 1
     if count > limits.max_nodes:
         report.add("/nodes", "too-many-nodes", f"it has {count} nodes; {limits.max_nodes} are allowed")
@@ -111,16 +115,19 @@ def healthy(value: dict[str, Any], limits: Limits, report: Report, prefix: str =
     """Whether a value is JSON: finite numbers of 64 bits, text that can be encoded, of bounded depth and size."""
     before = report.count
     try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        size, suspicious = len(text.encode()), _LONG_NUMBER.search(text) is not None
+        parts = text.count("[") + text.count("{")
+        report.spend(min(size, limits.max_bytes) // BYTES + parts // PARTS, "size")
+    except (ValueError, TypeError, RecursionError):
+        size, suspicious = 0, True
+    try:
         if _depth(value, limits.max_depth) > limits.max_depth:
             where = prefix + _deepest(value, limits.max_depth)
             report.add(where, "too-deep", f"it is nested more than {limits.max_depth} deep")
             return False
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-        size = len(text.encode())
-        suspicious = _LONG_NUMBER.search(text) is not None
-    except (ValueError, TypeError):
-        size, suspicious = 0, True
-    report.spend(min(size, limits.max_bytes) // BYTES, "size")
+    except TypeError:
+        suspicious = True
     if size > limits.max_bytes:
         report.add(prefix, "too-large", f"it has {size} bytes; {limits.max_bytes} are allowed")
     elif suspicious:
@@ -247,6 +254,8 @@ def _read_node(id_: str, node: Any, level: Draft, report: Report) -> dict[str, A
     """Return the parts of a node that fit the schema; its body goes to the bodies of its level."""
     pointer = f"{level.base}/nodes{to_pointer(id_)}"
     _check_id(id_, pointer, report)
+    if len(id_) > _LONGEST_ID:
+        return {}
     if not isinstance(node, dict):
         report.add(pointer, "wrong-type", "a node is an object", 'write {"type": "family.verb@1", "inputs": {…}}')
         return {}
@@ -273,6 +282,8 @@ def _read_node(id_: str, node: Any, level: Draft, report: Report) -> dict[str, A
 def _read_spec(name: str, spec: Any, base: str, report: Report) -> dict[str, Any] | None:
     pointer = f"{base}/inputs{to_pointer(name)}"
     _check_id(name, pointer, report)
+    if len(name) > _LONGEST_ID:
+        return None
     errors = _errors(_SPEC, spec)
     for error in errors:
         _note(error, spec, pointer, report)
