@@ -136,8 +136,8 @@ async def _leak(client: Any, key: str, live: set[str], still_open: set[str]) -> 
         return [f"{key} holds {count}: {await client.zrange(key, 0, 2)}"]
     if kind == "queue":
         return await _stream_leaks(client, key, live)
-    if kind == "drive" and await client.zscore(keys.CONTROLS, name) is None:
-        return [f"{key} has no control"]
+    if kind == "drive" and await client.zscore(keys.CONTROLS, name) is None and await client.pttl(key) == -1:
+        return [f"{key} has no control, and will not expire"]
     if kind == "worker" and name not in live:
         return [f"{key} has no registration"]
     return []
