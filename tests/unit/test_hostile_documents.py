@@ -117,9 +117,9 @@ HOSTILE: dict[str, Callable[[], Json]] = {
     "ten thousand inputs": lambda: mapped(body={"nodes": {"a": noop()}, "inputs": {name: {} for name in MANY}}),
     "ten thousand given": lambda: mapped(**{"with": dict.fromkeys(MANY, 1)}),
     "ten thousand outputs": lambda: workflow({"a": noop()}, outputs={f"o{at}": ref("b.v") for at in range(10_000)}),
-    "a chain of taken lists": lambda: following("take", 1900),
+    "a chain of sliced lists": lambda: following("slice", 1900),
     "a chain of joined lists": lambda: following("concat", 1900),
-    "a chain of reversed lists": lambda: following("reverse", 1900),
+    "a chain of compacted lists": lambda: following("compact", 1900),
     "values that double": lambda: growing(1900),
 }  # fmt: skip
 

@@ -52,6 +52,10 @@ CODES: Mapping[str, Mapping[str, Code]] = {
     "values": {
         "bad-literal": Code("The literal does not fit the JSON Schema of its port."),
         "type-mismatch": Code("Nothing that one end gives can be what the other wants."),
+        "text-like-reference": Code(
+            "The value is text that reads like a reference to what is there; as it stands it is only text.",
+            warning=True,
+        ),
         "unknown-model": Code("No worker has announced this model."),
         "handle-crosses": Code("A handle would have to leave the worker that holds it."),
         "secret-shown": Code("A secret would be stored or shown."),

@@ -72,11 +72,12 @@ class FlowCheck(Reader):
     def _value(self, key: str, name: str, value: Any, schema: Any) -> None:
         """Check a value that is resolved when the node starts; `name` is its place in messages."""
         self._report.spend(FLOW_PORT, "values")
+        pointer = f"{self._at}/{key}" if key == name else below(f"{self._at}/{key}", name)
         if self._is_plain(value):
             validator = self._scope.validator(schema) if schema else None
             if validator is None or validator.fits(value):
+                self._scope.check_text(value, pointer)
                 return
-        pointer = f"{self._at}/{key}" if key == name else below(f"{self._at}/{key}", name)
         if is_larger(value, self._limits.max_value_bytes):
             detail = f"it is larger than {self._limits.max_value_bytes} bytes"
             self._report.add(pointer, "too-large", detail, "upload it as an artifact")

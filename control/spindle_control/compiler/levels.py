@@ -150,6 +150,7 @@ def _check_output(pointer: str, value: Any, scope: Scope, limits: Limits) -> Non
     if is_larger(value, limits.max_value_bytes):
         report.add(pointer, "too-large", f"it is larger than {limits.max_value_bytes} bytes")
         return
+    scope.check_text(value, pointer)
     found = find(value, pointer, report)
     if found.secret:
         report.add(pointer, "secret-shown", "a secret cannot be an output", "leave it out")

@@ -134,7 +134,11 @@ class NodeCheck(Reader):
         if port.handle or port.is_model or not self._is_plain(value):
             return False
         validator = self._scope.following.input(self._id, port).validator
-        return validator is None or validator.fits(value)
+        if validator is not None and not validator.fits(value):
+            return False
+        if type(value) is str:
+            self._scope.check_text(value, below(self._inputs_at, name))
+        return True
 
     def _fits_reference(self, name: str, text: Any, port: CompiledPort) -> bool:
         known = self._scope.known(text)

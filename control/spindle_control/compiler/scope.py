@@ -17,6 +17,8 @@ from spindle_control.compiler.shapes import Shape
 from spindle_control.compiler.types import clash
 from spindle_control.compiler.work import REFERENCE
 
+_LONGEST_REFERENCE = 160
+
 __all__ = ["Scope", "Shape"]
 
 
@@ -80,6 +82,12 @@ class Scope:
         if text not in self._known and (reference := read_reference(text, "")) is not None:
             self.look(reference)
         return self._known.get(text)
+
+    def check_text(self, value: Any, pointer: str) -> None:
+        """Warn of text that reads like a reference to something that is there."""
+        if type(value) is str and "." in value and len(value) <= _LONGEST_REFERENCE and self.known(value) is not None:
+            detail = f'"{value}" is only text here'
+            self.report.warn(pointer, "text-like-reference", detail, f'to refer to it, write {{"$from": "{value}"}}')
 
     def look(self, reference: Reference) -> Shape | None:
         """Like `shape`, but what is wrong with the reference is not noted."""

@@ -47,6 +47,8 @@ _CODES = {
     "maxItems": "too-large",
     "maxProperties": "too-large",
 }
+_ORDER_WORDS = frozenset(["depends_on", "dependsOn", "depends", "needs", "requires", "wait_for"])
+_ORDER_HINT = 'a reference is enough to wait for a node; to wait without one, write "after": ["node"]'
 _DURATION_HINT = 'write a number with its unit: "500ms", "60s", "5m", "24h"'
 
 
@@ -261,7 +263,7 @@ def _read_node(id_: str, node: Any, level: Draft, report: Report) -> dict[str, A
         return {}
     broken = set(node.keys() - _NODE_KEYS)
     for key in sorted(broken):
-        hint = report.meant(key, _NODE_KEYS)
+        hint = _ORDER_HINT if key in _ORDER_WORDS else report.meant(key, _NODE_KEYS)
         report.add(pointer + to_pointer(key), "unknown-key", f"a node has no `{shown(key)[1:-1]}`", hint)
     after = node.get("after")
     if isinstance(after, list) and len(after) > _MOST_AFTER:
