@@ -236,6 +236,31 @@ def test_a_picture_is_uploaded_saved_and_run_again_from_its_own_text(
     assert named.returncode == 0, named.stderr
 
 
+LARGE = workflow(
+    {
+        "words": {
+            "type": "text.template@1",
+            "inputs": {"template": "{w}{w}", "values": {"w": {"$from": "inputs.words"}}},
+        },
+        "pair": {"type": "test.noop@1", "inputs": {"value": [{"$from": "words.text"}, {"$from": "inputs.photo"}]}},
+    },
+    inputs={"words": {"type": "string"}, "photo": {"artifact": "image/*"}},
+    outputs={"words": {"$from": "words.text"}, "pair": {"$from": "pair.value"}},
+)
+
+
+def test_what_was_too_large_for_the_record_is_saved_as_it_is(spindle: Callable[..., Done], tmp_path: Path) -> None:
+    words = "so many words, ünd more\n" * 1600
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
+    given = ("-i", f"words={words}", "-i", "photo=@red.png")
+    wanted = ("-o", "words=out.txt", "-o", "pair=red-again.png", "-o", "first.png")
+    done = spindle("run", saved(tmp_path, LARGE), *given, *wanted)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.txt").read_text() == words * 2
+    for name in ("red-again.png", "first.png"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "red.png").read_bytes()
+
+
 def test_a_run_that_fails_is_status_1_and_says_why(spindle: Callable[..., Done], tmp_path: Path) -> None:
     nodes = {"bad": {"type": "test.fail@1", "inputs": {"message": "on purpose"}}}
     done = spindle("run", saved(tmp_path, workflow(nodes)))

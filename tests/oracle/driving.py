@@ -89,7 +89,7 @@ class Rig:
         row = await self._opened(case, f"r{rng.getrandbits(60):015x}", chains=rng.random() < 0.7)
         workers = Workers(self._queue, row.id, rng, self._artifacts)
         workers.held, parks = held, rng.random() < 0.4
-        workers.eager = 0.04 if parks else 0.7
+        workers.eager = 0.1 if parks else 0.7
         with spilling(4 if rng.random() < 0.5 else spill.INLINE_BYTES):
             await workers.register()
             working = asyncio.ensure_future(workers.work())

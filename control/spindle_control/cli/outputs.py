@@ -1,6 +1,7 @@
 """Saving a run's outputs to files: `-o out.png` the first artifact, `-o name=out.png` the output of that name.
 
-A list of artifacts becomes several files, numbered before the suffix; a value is written as text, or as JSON.
+A list of artifacts becomes several files, numbered before the suffix; a value is written as text, or as JSON. What was
+too large for the run's record is fetched first.
 """
 
 import json
@@ -42,6 +43,7 @@ def read_targets(given: Sequence[str], workflow: Mapping[str, Any]) -> list[Targ
 async def save(targets: Sequence[Target], outputs: Mapping[str, Any], client: Client) -> list[Path]:
     """Write the files; returns their paths. Raises Refusal, SpindleProblem."""
     saved: list[Path] = []
+    outputs = await client.whole(outputs) if targets else {}
     for target in targets:
         value = _chosen(target, outputs)
         artifacts = list(artifacts_in(value))

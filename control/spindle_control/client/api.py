@@ -1,6 +1,7 @@
 """One method for each thing that the API offers, over httpx."""
 
 import asyncio
+import json
 import ssl
 import time
 import uuid
@@ -215,6 +216,15 @@ class Client:
         """Bytes of an artifact, or of a digest."""
         digest = artifact if isinstance(artifact, str) else artifact["digest"]
         return (await self._request("GET", f"/api/v1/artifacts/{quote(digest)}/content")).content
+
+    async def whole(self, outputs: Mapping[str, Any]) -> Json:
+        """Outputs of a run or a node, those fetched that were too large for its record (`{"$spilled": artifact}`)."""
+        return {name: await self._whole(value) for name, value in outputs.items()}
+
+    async def _whole(self, value: Any) -> Any:
+        if not isinstance(value, dict) or value.keys() != {"$spilled"}:
+            return value
+        return json.loads(await self.download(value["$spilled"]))
 
     # What there is
 
