@@ -22,7 +22,7 @@ MAX_SCHEMA_PARTS = 500
 MAX_WORK = 2_000_000
 _DETAILED_WORK = 20_000
 _DETAILED_BRANCHES = 500
-_PER_MICROSECOND, _COUNTED, _BRANCH = 80, 2, 20
+_PER_MICROSECOND, _BRANCH = 80, 20
 _ONE = ("items", "additionalProperties", "contains", "not", "if", "then", "else", "propertyNames", "unevaluatedItems")
 _LIST = ("allOf", "anyOf", "oneOf", "prefixItems")
 _MAP = ("properties", "patternProperties", "dependentSchemas", "$defs")
@@ -191,11 +191,11 @@ class Validator:
         work = self._parts * count if count > 1 else 0
         if work > MAX_WORK:
             raise ValueError("the value is too large to be checked against its schema")
-        pay(work // _PER_MICROSECOND + count // _COUNTED)
+        pay(work // _PER_MICROSECOND + count - 1)
         if self._fast.is_valid(value):
             return []
         detailed = work <= _DETAILED_WORK and self._branches * count <= _DETAILED_BRANCHES
-        pay(_BRANCH * self._branches * (count if detailed else 1) + count // _COUNTED)
+        pay(_BRANCH * self._branches * (count if detailed else 1) + count - 1)
         if detailed:
             return list(self._fast.iter_errors(value))
         try:

@@ -133,7 +133,7 @@ def healthy(value: dict[str, Any], limits: Limits, report: Report, prefix: str =
     if size > limits.max_bytes:
         report.add(prefix, "too-large", f"it has {size} bytes; {limits.max_bytes} are allowed")
     elif suspicious:
-        for pointer, code, detail in _unhealthy(value):
+        for pointer, code, detail in _unhealthy(value, report):
             report.add(prefix + pointer, code, detail)
     return report.count == before
 
@@ -165,10 +165,12 @@ def _deepest(value: Any, most: int) -> str:
     return ""
 
 
-def _unhealthy(document: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _unhealthy(document: dict[str, Any], report: Report) -> Iterator[tuple[str, str, str]]:
     waiting: list[tuple[Any, _Way]] = [(document, ())]
     while waiting:
         value, way = waiting.pop()
+        if isinstance(value, dict | list):
+            report.spend(1 + len(value) // 2, "values")
         if isinstance(value, dict):
             for key, item in value.items():
                 if not isinstance(key, str) or not _encodes(key):

@@ -14,7 +14,7 @@ MAX_WORK = 76_000
 MAX_FOLLOWED = 32_000
 """Of it, what may go into types that follow other types; beyond it types are not known before a run."""
 
-LEVEL, PORT, REFERENCE, MIXED_REFERENCE, AFTER, VALUE, MISTAKE = 40, 2, 2, 8, 1, 2, 15
+LEVEL, PORT, REFERENCE, MIXED_REFERENCE, AFTER, VALUE, MISTAKE = 40, 2, 2, 9, 1, 2, 15
 WRONG_EXPRESSION = 40
 MIXTURE, FLOW_PORT, FOLLOWED = 10, 6, 4
 BYTES, PARTS = 40, 4
