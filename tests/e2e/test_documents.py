@@ -97,7 +97,7 @@ def test_the_curl_line(folder: Path, url: str) -> None:
     accepted = json.loads(run(folder, url, "sh", "-c", line))
     record = httpx.get(f"{url}/api/v1/runs/{accepted['id']}", params={"wait": "60s"}, timeout=70).json()
     assert record["status"] == "completed"
-    content = httpx.get(f"{url}/api/v1/artifacts/{record['outputs']['image']['digest']}/content").content
+    content = httpx.get(f"{url}/api/v1/artifacts/{record['outputs']['image']['digest']}/content", timeout=60).content
     assert content.startswith(PNG)
 
 

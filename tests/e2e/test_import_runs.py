@@ -26,5 +26,5 @@ async def test_an_imported_graph_makes_its_pictures(url: str) -> None:
     assert run["status"] == "completed", run
     first, second = run["outputs"]["round"]
     assert first["digest"] != second["digest"]
-    content = httpx.get(f"{url}/api/v1/artifacts/{first['digest']}/content").content
+    content = httpx.get(f"{url}/api/v1/artifacts/{first['digest']}/content", timeout=60).content
     assert Image.open(io.BytesIO(content)).size == (96, 96)

@@ -69,7 +69,7 @@ async def test_a_control_killed_while_it_resumes_loses_nothing(tmp_path: Path, f
         async with Client(url) as client:
             for _ in range(2):
                 doomed, doomed_url = cluster.control()
-                run = (await client.submit(workflow(chain(3, 0.2))))["id"]
+                run = (await client.submit(workflow(chain(3, 0.7))))["id"]
                 await client.pause(run)
                 await until_parked(client, fresh_redis, run)
                 async with Client(doomed_url, patience=0.5) as other:
@@ -100,7 +100,7 @@ def test_the_command_line_pauses_resumes_retries_and_redrives(
     tmp_path: Path, fresh_redis: RedisServer, spindle: Callable[..., str]
 ) -> None:
     file = tmp_path / "w.json"
-    file.write_text(json.dumps(workflow(chain(2, 0.5))))
+    file.write_text(json.dumps(workflow(chain(2, 1.5))))
     with running(tmp_path, fresh_redis, SPINDLE_FUSE_CHAINS="0") as (_, (url,)):
         run = spindle(url, "run", str(file), "--no-wait").strip()
         assert "paused" in spindle(url, "pause", run)

@@ -94,7 +94,7 @@ async def test_two_controls_share_the_work_of_many_runs(tmp_path: Path, fresh_re
 async def test_a_worker_told_to_stop_ends_what_it_runs(tmp_path: Path, fresh_redis: RedisServer) -> None:
     with running(tmp_path, fresh_redis) as (cluster, (url,)):
         async with Client(url) as client:
-            run = await client.submit(workflow({"a": sleeper(1, value=1)}))
+            run = await client.submit(workflow({"a": sleeper(3, value=1)}))
             await started(client, run["id"], "a")
             assert cluster.processes[0].stop() == 0
             ended = await client.wait(run["id"])
@@ -105,7 +105,7 @@ async def test_a_worker_told_to_stop_ends_what_it_runs(tmp_path: Path, fresh_red
 async def test_more_runs_than_a_control_drives_wait_their_turn(tmp_path: Path, fresh_redis: RedisServer) -> None:
     with running(tmp_path, fresh_redis, SPINDLE_MAX_DRIVEN_RUNS="2") as (_, (url,)):
         async with Client(url) as client:
-            runs = [await client.submit(workflow({"a": sleeper(0.3, value=i)})) for i in range(6)]
+            runs = [await client.submit(workflow({"a": sleeper(1, value=i)})) for i in range(6)]
             assert "queued" in {run["status"] for run in runs}
             ended = await asyncio.gather(*(client.wait(run["id"]) for run in runs))
         assert {run["status"] for run in ended} == {"completed"}

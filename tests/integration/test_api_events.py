@@ -98,7 +98,7 @@ async def test_a_browser_at_the_end_is_told_not_to_come_back(staffed: Control) -
 
 async def test_a_quiet_stream_is_kept_alive(staffed: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_sent, "KEEP_ALIVE_SECONDS", 0.1)
-    run = await submit(staffed, sleeper(1))
+    run = await submit(staffed, sleeper(3))
     headers = {"Accept": "text/event-stream"}
     async with staffed.http.stream("GET", f"{RUNS}/{run}/events", headers=headers, timeout=30) as response:
         lines = [line async for line in response.aiter_lines()]

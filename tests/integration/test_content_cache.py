@@ -160,7 +160,7 @@ async def test_it_survives_an_emptied_redis(kept: Kept) -> None:
     document = workflow({"a": work("flush")})
     await kept.run(document)
     await kept.redis("FLUSHALL")
-    wait_until(lambda: len(httpx.get(f"{kept.url}/api/v1/workers").json()["workers"]) >= 2)
+    wait_until(lambda: len(httpx.get(f"{kept.url}/api/v1/workers", timeout=60).json()["workers"]) >= 2)
     assert reused(await kept.run(document)) == {"a"}
     assert kept.ran() == ["a"]
     assert await kept.redis("KEYS", keys.cache("default", "kept.work@1") + "*"), "and stands in Redis again"

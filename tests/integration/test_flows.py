@@ -158,7 +158,7 @@ async def test_instances_are_paged_under_their_node(control: Control) -> None:
 
 @pytest.mark.parametrize("over", [False, True], ids=["live", "archived"])
 async def test_pages_of_instances_are_in_the_order_of_their_items(control: Control, *, over: bool) -> None:
-    nodes = {"all": doubling(over=list(range(12))), "slow": {"type": "test.sleep@1", "inputs": {"seconds": 30}}}
+    nodes = {"all": doubling(over=list(range(12))), "slow": {"type": "test.sleep@1", "inputs": {"seconds": 100}}}
     submitted = await submit(control.http, workflow(nodes))
     await node_is(control, submitted, "all", "completed")
     if over:
@@ -318,7 +318,7 @@ async def test_a_run_that_a_person_paused_stays_paused_when_it_is_answered(contr
 
 async def test_an_answer_takes_effect_while_slow_siblings_run(control: Control) -> None:
     document = asking()
-    document["nodes"]["slow"] = {"type": "test.sleep@1", "inputs": {"seconds": 3}}
+    document["nodes"]["slow"] = {"type": "test.sleep@1", "inputs": {"seconds": 100}}
     submitted = await submit(control.http, document)
     await waits(control, submitted)
     await answered(control, submitted, {"yes": True})

@@ -118,7 +118,7 @@ def test_ctrl_c_stops_everything_and_a_killed_one_leaves_nothing(tmp_path: Path)
 
     with Upped(tmp_path, port=first.port) as again:
         again.ready()
-        assert httpx.get(f"{again.url}/api/v1/runs/{run}").json()["status"] == "completed"
+        assert httpx.get(f"{again.url}/api/v1/runs/{run}", timeout=60).json()["status"] == "completed"
         family = again.family()
     if sys.platform == "linux":  # elsewhere the kernel does not tell children of their parent's death
         assert gone(family)

@@ -44,7 +44,7 @@ class Process:
         self._popen.kill()
         self._popen.wait()
 
-    def stop(self, seconds: float = 20.0) -> int:
+    def stop(self, seconds: float = 90.0) -> int:
         """Ask it to end; returns its exit status."""
         self._popen.terminate()
         return self._popen.wait(seconds)
@@ -90,7 +90,7 @@ class Cluster:
 
     def ready(self, url: str, workers: int = 1) -> None:
         """Wait until a control knows so many workers."""
-        wait_until(lambda: len(httpx.get(f"{url}/api/v1/workers").json()["workers"]) >= workers)
+        wait_until(lambda: len(httpx.get(f"{url}/api/v1/workers", timeout=60).json()["workers"]) >= workers)
 
     def close(self) -> None:
         for process in reversed(self.processes):
@@ -101,7 +101,7 @@ class Cluster:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=2.0).status_code == 200
+        return httpx.get(url, timeout=10).status_code == 200
     except httpx.TransportError:
         return False
 
