@@ -88,7 +88,7 @@ class Crowd:
     # Peace ---------------------------------------------------------------------------------------------------------
 
     async def _peace(self) -> None:
-        """Without faults every run reaches an end (I6), once the upgrade is over: old workers leave some tasks alone."""
+        """Without faults every run ends (I6), once the upgrade is over: old workers leave some tasks alone."""
         self.world.faults = NONE
         for process in self._living("worker"):
             body = self._bodies[process.name]

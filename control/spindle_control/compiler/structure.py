@@ -103,6 +103,8 @@ def _bounded(document: dict[str, Any], limits: Limits, report: Report) -> bool:
         level, depth = inner, depth + 1
     if count > limits.max_nodes:
         report.add("/nodes", "too-many-nodes", f"it has {count} nodes; {limits.max_nodes} are allowed")
+    else:
+        report.work.bring(count)
     return count <= limits.max_nodes
 
 
