@@ -4,8 +4,8 @@ A document of 1 MiB can hold fifty thousand references, a hundred thousand liter
 take a hundredth of a second to compile. Limits for each of these would meet good documents before they stopped bad
 ones, so all draw on one budget, reckoned before the work is done, and by the text alone: the same document is always
 judged alike, however fast the machine or full its caches. A unit is about a microsecond of a 2.5 GHz processor.
-Nodes cost nothing here, they have a limit of their own, and each brings what it needs for the values and references
-of an ordinary node: a workflow is not too much because it is large.
+Nodes cost nothing here, they have a limit of their own, and each brings what the references of an ordinary node take: a
+workflow is not too much because it is large.
 """
 
 import re
@@ -15,9 +15,8 @@ MAX_WORK = 76_000
 MAX_FOLLOWED = 32_000
 """Of it, what may go into types that follow other types; beyond it types are not known before a run."""
 
-NODE = 80
-"""What each node brings for `OF_NODES`: half a dozen references inside lists, or three dozen plain ones."""
-OF_NODES = frozenset({"values", "references"})
+NODE = 45
+"""What each node brings for references alone: five inside lists, or two dozen plain ones."""
 
 LEVEL, PORT, REFERENCE, MIXED_REFERENCE, AFTER, VALUE, MISTAKE = 40, 2, 2, 9, 1, 2, 15
 WRONG_EXPRESSION = 40
@@ -39,20 +38,20 @@ class Work:
 
     def __init__(self, left: int = MAX_WORK) -> None:
         self.left = left
-        self.of_nodes = 0
+        self.brought = 0
         self.followed = MAX_FOLLOWED
         self.by: Counter[str] = Counter()
 
     def bring(self, nodes: int) -> None:
         """Add what so many nodes bring."""
-        self.of_nodes += NODE * nodes
+        self.brought += NODE * nodes
 
     def spend(self, units: int, what: str) -> bool:
         """Take so much for something; whether there was as much left."""
         self.by[what] += units
-        if what in OF_NODES:
-            brought = min(units, self.of_nodes)
-            self.of_nodes -= brought
+        if what == "references":
+            brought = min(units, self.brought)
+            self.brought -= brought
             units -= brought
         self.left -= units
         return self.left >= 0
