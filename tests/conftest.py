@@ -2,6 +2,8 @@
 
 `./dev test` runs the suite in two processes (pytest-xdist). The tests of a file stay together and in order, since they
 share servers; those of tests/chaos are one unit of work and the first, since they share an arena and mostly wait.
+
+A test that failed while the machine itself stood still is run again, twice at most, and the closing line counts it.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from spindle_common.queue import Queue, connect
+from support.metronome import METRONOME
 from support.redis_server import RedisServer, started
 
 # A busy machine is no mistake of the code: what an example takes says nothing, and a test has its time limit.
@@ -35,6 +38,16 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     """Say which tests go to the same process."""
     return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.flaky(reruns=2, condition=METRONOME.stood_still))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    METRONOME.begin()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from chaos.shapes import workflow
 from spindle_control.client import Client
 from support.faketime import Missing, faketime
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
 async def test_clocks_an_hour_off_change_nothing(arena: Arena) -> None:

@@ -10,7 +10,7 @@ from chaos.seeing import at_rest, until_running, warmed, work
 from chaos.shapes import workflow
 from spindle_control.client import Client
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 async def test_a_locked_database_is_waited_for(arena: Arena) -> None:

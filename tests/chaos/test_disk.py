@@ -13,7 +13,7 @@ from chaos.shapes import workflow
 from spindle_control.client import Client
 from support.tmpfs import Missing, fill, small_disk
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 _WRITE = {"type": "chaos.write@1", "inputs": {"seed": 1, "size": 200_000}}
 
 

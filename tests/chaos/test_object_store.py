@@ -13,7 +13,7 @@ from chaos.seeing import Json, at_rest, of, page
 from chaos.shapes import workflow
 from spindle_control.client import Client
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SIZE = 300_000
 
 

@@ -14,8 +14,9 @@ from chaos.seeing import at_rest, executions, moment, of, page, until_running, w
 from chaos.shapes import workflow
 from spindle_common import keys
 from spindle_control.client import Client
+from support.metronome import METRONOME
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 async def test_a_killed_workers_node_starts_again_within_lease_and_two_seconds(arena: Arena) -> None:
@@ -29,7 +30,7 @@ async def test_a_killed_workers_node_starts_again_within_lease_and_two_seconds(a
     _, second = of(events, "node.started", "a")
     assert record["status"] == "completed"
     assert record["nodes"]["a"]["attempt"] == 2
-    assert moment(second) - killed <= LEASE + 2
+    assert moment(second) - killed - METRONOME.lost(killed, moment(second)) <= LEASE + 2
     assert [event["attempt"] for event in of(events, "node.completed", "a")] == [2]
     assert await at_rest(arena) == [], "the dead worker's slots came back, its consumer went"
 
@@ -76,7 +77,7 @@ async def test_a_killed_controls_runs_are_adopted_within_five_seconds(arena: Are
     assert record["status"] == "completed"
     assert before + after == events, "the cursor goes on unbroken on another control"
     (adopted,) = of(events, "node.queued", "next")
-    assert moment(adopted) - killed <= 5.0
+    assert moment(adopted) - killed - METRONOME.lost(killed, moment(adopted)) <= 5.0
     assert {node["attempt"] for node in record["nodes"].values()} == {1}
     begun = [line for line in executions(arena) if line["run"] == run and line["what"] == "begin"]
     assert len(begun) == len(nodes), "no node ran again"
@@ -136,4 +137,5 @@ async def test_a_cancel_reaches_running_nodes_within_two_seconds(arena: Arena) -
     assert await at_rest(arena) == []
     stopped = {line["run"]: line["at"] - asked for line in executions(arena) if line["what"] == "stop"}
     assert stopped.keys() >= set(runs), "each node was stopped where it ran"
-    assert max(stopped[run] for run in runs) <= 2.0
+    last = max(stopped[run] for run in runs)
+    assert last - METRONOME.lost(asked, asked + last) <= 2.0

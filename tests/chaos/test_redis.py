@@ -17,7 +17,7 @@ from chaos.seeing import Json, at_rest, executions, moment, of, page, until_runn
 from chaos.shapes import workflow
 from spindle_control.client import Client
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 FULL = bool(os.environ.get("SPINDLE_CHAOS_FULL"))
 BACK_WITHIN = 10.0
 

@@ -16,7 +16,7 @@ import psutil
 from spindle_control.embedded_redis import free_port
 from support.light import environment
 
-PATIENCE = 90.0
+PATIENCE = 240.0
 SPINDLE = [sys.executable, "-c", "from spindle_control.cli import main; main()"]
 
 
