@@ -81,7 +81,7 @@ class Arena:
         self.executions = folder / "executions.jsonl"
         self.executions.touch()
         chosen: dict[str, Any] = SETTINGS | {"CHAOS_LOG": str(self.executions)} | settings
-        self.cluster = Cluster(folder, self.redis, **chosen)
+        self.cluster = Cluster(folder, self.redis, covered=False, **chosen)
         self.controls: list[Control] = []
         self.workers: list[Process] = []
 

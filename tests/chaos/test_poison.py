@@ -35,7 +35,7 @@ LEASE = 3.0
 @pytest.fixture
 def cluster(tmp_path: Path, fresh_redis: RedisServer) -> Iterator[Cluster]:
     settings: Any = {"SPINDLE_NODES": native_nodes.__file__, "SPINDLE_CPU_SLOTS": "2", "SPINDLE_DRAIN_SECONDS": "30"}
-    cluster = Cluster(tmp_path, fresh_redis, **settings)
+    cluster = Cluster(tmp_path, fresh_redis, covered=False, **settings)
     yield cluster
     cluster.close()
 

@@ -59,17 +59,26 @@ class Process:
 
 
 class Cluster:
-    """Controls and workers that share one Redis, one database and one artifact folder; workers with torch if asked."""
+    """Controls and workers that share one Redis, one database and one artifact folder; workers with torch if asked.
 
-    def __init__(self, folder: Path, redis: RedisServer, *, torch: bool = False, **settings: str) -> None:
-        self.folder, self.redis, self._torch = folder, redis, torch
+    `covered`: whether a run under coverage follows them too. It makes them half as fast again, so promises of real time
+    are tried without.
+    """
+
+    def __init__(
+        self, folder: Path, redis: RedisServer, *, torch: bool = False, covered: bool = True, **settings: str
+    ) -> None:
+        self.folder, self.redis, self._torch, self._covered = folder, redis, torch, covered
         self._settings = QUICK | settings
         self.processes: list[Process] = []
         self.urls: dict[int, str] = {}
 
     def _env(self, **more: str) -> dict[str, str]:
         base = {"SPINDLE_DATA_DIR": str(self.folder), "SPINDLE_REDIS_URL": self.redis.url}
-        return environment(torch=self._torch) | base | self._settings | more
+        around = environment(torch=self._torch)
+        if not self._covered:
+            around = {name: value for name, value in around.items() if not name.startswith("COVERAGE_")}
+        return around | base | self._settings | more
 
     def _start(self, module: str, **more: str) -> Process:
         process = Process(module, self._env(**more), self.folder / f"{module}-{len(self.processes)}.log")
