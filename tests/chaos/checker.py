@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any, NamedTuple
 
 from chaos.evidence import OPEN, Evidence
@@ -60,14 +60,22 @@ class Case:
         return {line["run"] for line in self.of("cancelled")}
 
     @cached_property
-    def flushes(self) -> list[float]:
-        """When Redis was emptied."""
-        return [line["at"] for line in self.of("break") if line["fault"] == "flush"]
+    def flushes(self) -> list[tuple[float, float]]:
+        """Between which moments Redis was emptied, each time: a machine that stands still may lie between them."""
+        began, ended = (
+            [line["at"] for line in self.of(what) if line["fault"] == "flush"] for what in ("break", "mended")
+        )
+        return list(zip_longest(began, ended, fillvalue=float("inf")))
 
     @cached_property
     def emptied(self) -> set[str]:
         """Runs that were in flight when Redis was emptied."""
-        return {run for run, record in self.evidence.records.items() if any(map(_spans(record), self.flushes))}
+        spans = {run: _span(record) for run, record in self.evidence.records.items()}
+        return {
+            run
+            for run, (began, ended) in spans.items()
+            if any(began <= last and first <= ended for first, last in self.flushes)
+        }
 
     @cached_property
     def feeds(self) -> dict[str, list[Json]]:
@@ -79,10 +87,9 @@ def _seconds(time: str) -> float:
     return datetime.fromisoformat(time).timestamp()
 
 
-def _spans(record: Json) -> Callable[[float], bool]:
-    began = _seconds(record["created_at"]) - _SLACK
+def _span(record: Json) -> tuple[float, float]:
     ended = _seconds(record["ended_at"]) + _SLACK if "ended_at" in record else float("inf")
-    return lambda moment: began <= moment <= ended
+    return _seconds(record["created_at"]) - _SLACK, ended
 
 
 Check = Callable[[Case], Iterator[Violation]]
@@ -350,10 +357,10 @@ def _starved(moments: list[float]) -> bool:
 def standstills(case: Case, seconds: float) -> Iterator[tuple[float, float]]:
     """Times in which runs were open and no event was written, longer than so many seconds."""
     moments = sorted(cursor(event["id"])[0] / 1000 for feed in case.feeds.values() for event in feed)
-    spans = [_spans(record) for record in case.evidence.records.values()]
+    spans = [_span(record) for record in case.evidence.records.values()]
     for earlier, later in pairwise(moments):
         middle = (earlier + later) / 2
-        if later - earlier > seconds and any(spans_over(middle) for spans_over in spans):
+        if later - earlier > seconds and any(began <= middle <= ended for began, ended in spans):
             yield earlier, later
 
 

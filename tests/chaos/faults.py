@@ -71,7 +71,7 @@ async def worker_drain(arena: Arena, rng: random.Random) -> None:
     worker = rng.choice(arena.workers)
     arena.add_worker()
     arena.workers.remove(worker)
-    await asyncio.to_thread(worker.stop, 60)
+    await asyncio.to_thread(worker.stop, 240)
 
 
 @fault("control-kill", "controls", "redis", weight=3)

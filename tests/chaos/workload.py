@@ -6,6 +6,7 @@ asks another control each time, and never forgets what it was promised (202). Ev
 
 import asyncio
 import random
+import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -29,7 +30,7 @@ class Workload:
         self._rate = rate
         self._http = httpx.AsyncClient(timeout=_TIMEOUT)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._numbers = 0
+        self._numbers, self._name = 0, secrets.token_hex(4)  # controls remember the keys of an earlier try
         self.accepted: list[str] = []
 
     def _url(self) -> str:
@@ -71,7 +72,7 @@ class Workload:
     async def _client(self, shape: Shape, *, storm: bool = False) -> None:
         self._numbers += 1
         number = self._numbers
-        key = f"key-{number}"
+        key = f"{self._name}-{number}"
         self._history.note("submit", key=key, shape=shape.to_json())
         twice = await asyncio.gather(self._submit(key, shape), self._submit(key, shape, self._rng.choice((0, 0.1))))
         run = twice[0] or twice[1]

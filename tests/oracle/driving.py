@@ -95,7 +95,7 @@ class Rig:
             working = asyncio.ensure_future(workers.work())
             releasing = asyncio.ensure_future(_release(workers, unheld or set()))
             try:
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(300):
                     lives = await self._driven(row, rng, workers, working, parks=parks)
             finally:
                 await stop([working, releasing])
