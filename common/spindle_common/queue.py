@@ -29,6 +29,8 @@ from spindle_common.scripts import scripts_in
 SCRIPT = (resources.files("spindle_common") / "spindle.lua").read_text()
 BLOCK_MS = 5000
 _BLOCKED_TIMEOUT = 10.0
+_CONNECTIONS = 100
+_CONNECTION_SECONDS = 20.0
 _NOTHING: Mapping[str, str] = {}
 
 
@@ -163,9 +165,12 @@ class Right:
 
 
 def connect(url: str, *, blocking: bool = False) -> "aioredis.Redis":
-    """Open a client; a blocking one is for one reader, times out after its block and never retries by itself."""
+    """Open a client; a blocking one is for one reader, times out after its block and never retries by itself.
+
+    Others may ask for as much at once as they like: what finds every connection in use waits for one.
+    """
     retry = Retry(ExponentialBackoff(cap=0.5, base=0.02), 0 if blocking else 3)
-    return aioredis.Redis.from_url(
+    pool = aioredis.BlockingConnectionPool.from_url(
         url,
         protocol=3,
         decode_responses=True,
@@ -174,9 +179,11 @@ def connect(url: str, *, blocking: bool = False) -> "aioredis.Redis":
         socket_timeout=_BLOCKED_TIMEOUT if blocking else 5.0,
         retry=retry,
         retry_on_error=[] if blocking else [RedisConnectionError, RedisTimeoutError],
-        max_connections=4 if blocking else 200,
+        max_connections=4 if blocking else _CONNECTIONS,
+        timeout=_CONNECTION_SECONDS,
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
+    return aioredis.Redis.from_pool(pool)
 
 
 def compact(value: object) -> str:

@@ -240,6 +240,7 @@ async def sockets(target: Target, count: int = 1000, watched: int = 10, seconds:
     await asyncio.sleep(seconds)
     took, received = time.perf_counter() - opened, sum(feed.received for feed in feeds)
     cpu, lags = target.since(before, max(1, received // 1000)), sorted(lag for feed in feeds for lag in feed.lags)
+    assert not any(each.done() for each in watching), "sockets were closed before their runs ended"
     await asyncio.gather(*watching)
     return {
         "sockets": count,

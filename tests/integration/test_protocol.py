@@ -306,3 +306,9 @@ async def test_empty_lists_survive_the_scripts(queue: Queue) -> None:
     assert (await queue.ledger(run))["a"]["outputs"]["value"] == value
     (entry,) = await rows(queue, keys.drive("c1"))
     assert json.loads(entry[1]["outcomes"])["a"]["outputs"]["value"] == value
+
+
+async def test_as_many_ask_at_once_as_like(queue: Queue) -> None:
+    await opened(queue)
+    found = await asyncio.gather(*(queue.run_fields("r1", "status") for _ in range(3000)))
+    assert found == [["running"]] * 3000
