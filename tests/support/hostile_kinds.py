@@ -172,7 +172,7 @@ KINDS: dict[str, tuple[Callable[[], Json], str]] = {
                 {"uniqueItems": True}, deadline="1h", default=[{"a": one} for one in range(4000)] + [{"a": 0}]
             ),
         ),
-        "bad-default",
+        "too-large",
     ),
     "values in values": (lambda: many(1500, lambda at: holding(nested(80))), "too-large"),
     "what is shown": (lambda: many(1500, lambda at: asking({}, show={f"s{key}": 1 for key in range(60)})), "too-large"),
@@ -194,7 +194,7 @@ KINDS: dict[str, tuple[Callable[[], Json], str]] = {
         ),
         "too-large",
     ),
-    "bodies": (lambda: many(990, lambda at: mapped({"outputs": {"v": ref("a.value")}})), "missing-input"),
+    "bodies": (lambda: many(990, lambda at: mapped({"outputs": {"v": ref("a.value")}})), "too-large"),
     "handles": (lambda: encoded(ENOUGH), "missing-input"),
     "keys that nobody knows": (lambda: many(ENOUGH, lambda at: {"type": "flow.map@1"}), "missing-key"),
     "names that look alike": (look_alikes, "unknown-node"),

@@ -195,7 +195,7 @@ class Validator:
         if self._fast.is_valid(value):
             return []
         detailed = work <= _DETAILED_WORK and self._branches * count <= _DETAILED_BRANCHES
-        pay(_BRANCH * self._branches * (count if detailed else 1) + count - 1)
+        pay(_BRANCH * self._branches * (count if detailed else 1) + 3 * (count - 1))  # the error holds a copy of it
         if detailed:
             return list(self._fast.iter_errors(value))
         try:

@@ -15,7 +15,7 @@ from spindle_control.compiler.report import Report, Silence
 from spindle_control.compiler.schemas import Validator, compiled
 from spindle_control.compiler.shapes import Shape
 from spindle_control.compiler.types import clash
-from spindle_control.compiler.work import REFERENCE
+from spindle_control.compiler.work import READING, REFERENCE
 
 _LONGEST_REFERENCE = 160
 
@@ -131,7 +131,7 @@ class Scope:
 
     def expression(self, expression: Expression, pointer: str, reader: str | None = None) -> list[Reference]:
         """Check the variables of an expression, and return them."""
-        self.report.spend(REFERENCE * len(expression.roots), "expressions")
+        self.report.spend(READING + REFERENCE * len(expression.roots), "expressions")
         pairs = [dotted.partition(".") for dotted in sorted(expression.roots)]
         roots = [Reference(owner, name, (), pointer) for owner, _, name in pairs]
         for root in roots:

@@ -12,16 +12,16 @@ import re
 from collections import Counter
 
 MAX_WORK = 76_000
-MAX_FOLLOWED = 32_000
+MAX_FOLLOWED = 40_000
 """Of it, what may go into types that follow other types; beyond it types are not known before a run."""
 
 NODE = 45
 """What each node brings for references alone: five inside lists, or two dozen plain ones."""
 
-LEVEL, PORT, REFERENCE, MIXED_REFERENCE, AFTER, VALUE, MISTAKE = 40, 2, 2, 9, 1, 2, 15
-WRONG_EXPRESSION = 40
-MIXTURE, FLOW_PORT, FOLLOWED = 10, 6, 4
-BYTES, PARTS = 40, 4
+LEVEL, PORT, REFERENCE, MIXED_REFERENCE, AFTER, VALUE, MISTAKE = 65, 2, 2, 9, 1, 2, 15
+READING, WRONG_EXPRESSION = 6, 40
+MIXTURE, FLOW_PORT, FOLLOWED = 11, 6, 5
+BYTES, PARTS = 40, 3
 """Bytes, lists and objects of a document that are read in a unit."""
 SCHEMA, SCHEMA_PART, COMPARISON, VALUES = 60, 16, 11, 50
 _LONG_POINTER = 400
