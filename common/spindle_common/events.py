@@ -13,6 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from redis.asyncio.client import PubSub
@@ -46,8 +47,9 @@ def cursor(text: str) -> tuple[int, int]:
     return int(first), int(second or 0)
 
 
+@lru_cache(maxsize=1024)
 def rfc3339(ms: int) -> str:
-    """Milliseconds since 1970 as RFC 3339, in UTC."""
+    """Milliseconds since 1970 as RFC 3339, in UTC; events of one step share theirs."""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -32,6 +32,7 @@ _BLOCKED_TIMEOUT = 10.0
 _CONNECTIONS = 100
 _CONNECTION_SECONDS = 20.0
 _NOTHING: Mapping[str, str] = {}
+_COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 Fields = Mapping[str, str | int | float]
@@ -188,7 +189,7 @@ def connect(url: str, *, blocking: bool = False) -> "aioredis.Redis":
 
 def compact(value: object) -> str:
     """JSON text as the scripts expect it: no spaces, so that an outcome begins with {"status":"."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _COMPACT.encode(value)
 
 
 def outcome_text(status: str, **fields: object) -> str:
