@@ -43,7 +43,7 @@ check:
 
 # The whole suite under coverage, subprocesses included; fails under 90 %.
 test: system-packages
-    python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --cov --cov-report=term:skip-covered
+    python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 # The quick part of the suite.
 test-unit:
