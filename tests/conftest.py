@@ -1,8 +1,8 @@
 """Fixtures that every kind of test shares: a real Redis-compatible server, private to this run.
 
-`./dev test` runs the suite in three processes (pytest-xdist). The tests of a file stay together and in order, since they
-share servers; those of tests/chaos are one unit of work and the first, since they share an arena and mostly wait: two
-cores have enough to do beside them.
+`./dev test` runs the suite in three processes (pytest-xdist). The tests of a file stay together and in order, since
+they share servers; those of tests/chaos are one unit of work and the first, since they share an arena and mostly wait:
+two cores have enough to do beside them.
 
 A test that failed while the machine itself stood still is run again, twice at most, and the closing line counts it.
 """

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from spindle_common.problems import SpindleError
 from spindle_common.telemetry import configure_logging
 from spindle_control.api_keys import ApiKeys
+from spindle_control.open_files import allow_many
 from spindle_control.settings import ControlSettings
 
 
@@ -24,6 +25,7 @@ def main() -> int:
         settings = ControlSettings()
         configure_logging(settings.log_level, settings.log_format)
         check(settings)
+        allow_many()
         from spindle_control.serving import serve
 
         uvloop.run(serve(settings))
