@@ -233,5 +233,15 @@ def test_what_was_in_flight_when_redis_was_emptied_may_be_lost() -> None:
     record |= {"status": "failed", "problem": {"type": "urn:spindle:problem:state-lost"}, "nodes": {}}
     case.evidence.pages["r"] = [[], []]
     assert violations(case)
-    flush = {"what": "break", "fault": "flush", "at": START / 1000 + 0.5}
-    assert violations(Case([*case.history, flush], case.evidence)) == []
+    for began, ended, excused in (
+        (0.5, 0.5, True),
+        (-30, 0.5, True),
+        (-30, 30, True),
+        (-30, -20, False),
+        (20, 30, False),
+    ):
+        flush = [
+            {"what": what, "fault": "flush", "at": START / 1000 + at}
+            for what, at in (("break", began), ("mended", ended))
+        ]
+        assert (violations(Case([*case.history, *flush], case.evidence)) == []) is excused
