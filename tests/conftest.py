@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
-from spindle_common.queue import Queue, connect
+from spindle_common.connection import connect
+from spindle_common.queue import Queue
 from support.metronome import METRONOME
 from support.redis_server import RedisServer, started
 

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from spindle_common import keys
-from spindle_common.queue import Queue, Right, away
+from spindle_common.connection import away
+from spindle_common.queue import Queue, Right
 
 ENTRY_BYTES = 16384
 """Longer outcomes are kept in the object store only; `ENTRY_BYTES` in the scripts."""

@@ -20,8 +20,8 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from spindle_common import keys
+from spindle_common.connection import away, connect
 from spindle_common.problems import Unavailable
-from spindle_common.queue import away, connect
 from spindle_common.stopping import stop
 
 Event = dict[str, Any]

@@ -12,7 +12,8 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from spindle_common import keys
-from spindle_common.queue import Queue, away
+from spindle_common.connection import away
+from spindle_common.queue import Queue
 
 DELETE_SECONDS = 60.0
 """How long a deletion may take; `DELETE_MS` in the scripts."""

@@ -5,32 +5,23 @@
 
 Every step may be repeated after a lost reply without doing anything twice, so the connection may retry. Answers are
 `"ok"`, or say why not: `"stale"` (another attempt, another epoch), `"ended"` (the run), `"missing"`, `"repeat"`.
-Redis being away is `Unavailable`, mapped here and nowhere else.
 """
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, NamedTuple
 
 import redis.asyncio as aioredis
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-from redis.maint_notifications import MaintNotificationsConfig
+from redis.exceptions import NoScriptError
 
 from spindle_common import keys
+from spindle_common.connection import away
 from spindle_common.problems import SpindleError, Unavailable
 from spindle_common.scripts import scripts_in
 
 SCRIPT = (resources.files("spindle_common") / "spindle.lua").read_text()
-BLOCK_MS = 5000
-_BLOCKED_TIMEOUT = 10.0
-_CONNECTIONS = 100
-_CONNECTION_SECONDS = 20.0
 _NOTHING: Mapping[str, str] = {}
 _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
@@ -139,15 +130,6 @@ class Place(NamedTuple):
     due: int
 
 
-class Wake(NamedTuple):
-    """What woke a driver: outcomes of a run's nodes, or news of the run: how someone ended it, `paused`, `resumed`."""
-
-    id: str
-    run: str
-    outcomes: dict[str, Any]
-    news: str | None
-
-
 Steps = Sequence[NodeEnd]
 
 
@@ -165,28 +147,6 @@ class Right:
         return self.task, self.attempt, self.nonce
 
 
-def connect(url: str, *, blocking: bool = False) -> "aioredis.Redis":
-    """Open a client; a blocking one is for one reader, times out after its block and never retries by itself.
-
-    Others may ask for as much at once as they like: what finds every connection in use waits for one.
-    """
-    retry = Retry(ExponentialBackoff(cap=0.5, base=0.02), 0 if blocking else 3)
-    pool = aioredis.BlockingConnectionPool.from_url(
-        url,
-        protocol=3,
-        decode_responses=True,
-        socket_keepalive=True,
-        socket_connect_timeout=5.0,
-        socket_timeout=_BLOCKED_TIMEOUT if blocking else 5.0,
-        retry=retry,
-        retry_on_error=[] if blocking else [RedisConnectionError, RedisTimeoutError],
-        max_connections=4 if blocking else _CONNECTIONS,
-        timeout=_CONNECTION_SECONDS,
-        maint_notifications_config=MaintNotificationsConfig(enabled=False),
-    )
-    return aioredis.Redis.from_pool(pool)
-
-
 def compact(value: object) -> str:
     """JSON text as the scripts expect it: no spaces, so that an outcome begins with {"status":"."""
     return _COMPACT.encode(value)
@@ -195,14 +155,6 @@ def compact(value: object) -> str:
 def outcome_text(status: str, **fields: object) -> str:
     """Build an outcome; the status comes first, as the scripts expect."""
     return compact({"status": status} | {key: value for key, value in fields.items() if value is not None})
-
-
-async def away(work: Awaitable[Any]) -> Any:
-    """Await a Redis command; every way of its being away becomes `Unavailable`."""
-    try:
-        return await work
-    except (RedisError, OSError) as error:
-        raise Unavailable(f"Redis: {error or type(error).__name__}", retry_after=2.0) from error
 
 
 def outcome_json(outcome: Mapping[str, Any]) -> str:
@@ -233,10 +185,7 @@ class Queue:
 
     async def check_server(self) -> None:
         """Refuse, loudly, a Redis that may drop keys. Raises RedisRefused, Unavailable."""
-        try:
-            info = await away(self.client.info("memory"))
-        except Unavailable:
-            raise
+        info = await away(self.client.info("memory"))
         policy = info.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
             raise RedisRefused(f"its maxmemory-policy is {policy}, which can drop the queue; set it to noeviction")
@@ -510,78 +459,3 @@ def _letter(entry: str, fields: Mapping[str, str]) -> DeadLetter:
     """Letters of the version before had neither run, tenant, paths nor history."""
     missing = {"run": fields["task"].partition("/")[0], "tenant": "default", "paths": "[]", "history": "[]"}
     return DeadLetter(str(entry), {**missing, **fields})
-
-
-class DriveReader:
-    """Reads a control's own stream on its own connection, from the start at each new process."""
-
-    def __init__(self, url: str, owner: str) -> None:
-        self._client = connect(url, blocking=True)
-        self._key, self._last = keys.drive(owner), "0"
-
-    @property
-    def last(self) -> str:
-        """Id of the last entry that was read."""
-        return self._last
-
-    async def read(self) -> list[Wake]:
-        """Block for at most five seconds; what was read before is deleted. Raises Unavailable, ValueError, KeyError.
-
-        After an error the ledgers have to be read: entries may be gone.
-        """
-        reply = await away(self._client.xread({self._key: self._last}, count=1000, block=BLOCK_MS))
-        rows = reply[self._key][0] if reply else []
-        if rows:
-            self._last = rows[-1][0]
-            await away(self._client.xtrim(self._key, minid=self._last, approximate=False))
-        return [_wake(entry, fields) for entry, fields in rows]
-
-    async def close(self) -> None:
-        """Close the connection."""
-        await self._client.aclose()
-
-
-def _wake(entry: str, fields: Mapping[str, str]) -> Wake:
-    return Wake(entry, fields["run"], json.loads(fields.get("outcomes", "{}")), fields.get("news"))
-
-
-class EntryWatch:
-    """Wakes a worker when a queue's stream grows; it reads ids only to know, taking is done by `take`."""
-
-    def __init__(self, url: str) -> None:
-        self._client = connect(url, blocking=True)
-        self._seen: dict[str, str] = {}
-
-    async def wait(self, queues: Sequence[str]) -> bool:
-        """Block until one of the queues has an entry newer than any seen, at most five seconds."""
-        every = [keys.queue(name, form) for name in queues for form in keys.FORMS]
-        streams: dict[Any, Any] = {key: self._seen.get(key, "0") for key in every}
-        reply = await away(self._client.xread(streams, count=100, block=BLOCK_MS))
-        for key, batches in (reply or {}).items():
-            self._seen[key] = batches[0][-1][0]
-        return bool(reply)
-
-    async def close(self) -> None:
-        """Close the connection."""
-        await self._client.aclose()
-
-
-class StopWatch:
-    """Hears of runs that ended, by pub/sub: a nudge only, every beat and commit tells the truth."""
-
-    def __init__(self, url: str, heard: Callable[[str], None]) -> None:
-        self._client = connect(url, blocking=True)
-        self._heard = heard
-
-    async def listen(self) -> None:
-        """Call `heard` with each run that ended, until cancelled or Redis goes away (Unavailable)."""
-        async with self._client.pubsub(ignore_subscribe_messages=True) as pubsub:
-            await away(pubsub.subscribe(keys.STOPPED))
-            while True:
-                message = await away(pubsub.get_message(timeout=BLOCK_MS / 1000))
-                if message:
-                    self._heard(message["data"])
-
-    async def close(self) -> None:
-        """Close the connection."""
-        await self._client.aclose()

@@ -4,8 +4,8 @@ import json
 from typing import Any, NamedTuple
 
 from spindle_common import keys
+from spindle_common.connection import away
 from spindle_common.events import Event, from_entry
-from spindle_common.queue import away
 from spindle_common.values import Outcome
 
 

@@ -21,7 +21,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
 from spindle_common.problems import Crashed, NotFound, SpindleError, TimedOut, Unavailable
-from spindle_common.queue import DriveReader
+from spindle_common.readers import DriveReader
 from spindle_common.stopping import stop
 from spindle_control import metrics
 from spindle_control.drive import Drive, Ending, Parts, archive

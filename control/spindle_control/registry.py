@@ -13,10 +13,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from spindle_common import keys
+from spindle_common.connection import away
 from spindle_common.contracts import Manifest, ModelInfo, NodeType
 from spindle_common.events import rfc3339
 from spindle_common.problems import Unavailable
-from spindle_common.queue import Queue, away
+from spindle_common.queue import Queue
 from spindle_control import metrics
 from spindle_control.compiler import Catalog
 from spindle_control.standing import QueueWatch

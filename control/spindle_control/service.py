@@ -5,13 +5,15 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from spindle_common.artifacts import ArtifactNotFound, ArtifactStore, open_store
 from spindle_common.cache import Cache
+from spindle_common.connection import away, connect
 from spindle_common.events import Hub
 from spindle_common.garbage import Garbage
 from spindle_common.problems import Unavailable
-from spindle_common.queue import Queue, away, connect
+from spindle_common.queue import Queue
 from spindle_common.stopping import stop
 from spindle_control import metrics
 from spindle_control.api_keys import ApiKeys
@@ -75,16 +77,8 @@ async def open_services(settings: ControlSettings) -> AsyncIterator[Services]:
         planner = Planner(registry, settings)
         library = Library(StoredWorkflows(store), planner, garbage.spare, settings.max_workflow_versions)
         driver = Driver(parts, library, settings.redis)
-
-        async def exists(digest: str) -> bool:
-            try:
-                await artifacts.head(digest)
-            except ArtifactNotFound:
-                return False
-            return True
-
         runs = RunService(parts, library, driver, hub)
-        operations = Operations(parts, Forking(library, exists), driver, runs)
+        operations = Operations(parts, Forking(library, partial(_exists, artifacts)), driver, runs)
 
         async def redis_health() -> None:
             await away(client.ping())
@@ -104,11 +98,7 @@ async def open_services(settings: ControlSettings) -> AsyncIterator[Services]:
         )
         collector = Collector(garbage, Retention(store), dustbin, Policy.of(settings), dustbin)
         collections = Collections(collector, garbage, settings.garbage_seconds)
-        metrics.garbage_age.set_function(lambda: collections.age)
-        metrics.driver_progress.set_function(lambda: driver.silence)
-        metrics.driver_lag.set_function(lambda: driver.reconciler.lag)
-        metrics.runs_stalled.set_function(lambda: len(driver.reconciler.stalled))
-        metrics.reconciler_age.set_function(lambda: driver.reconciler_age)
+        _show(driver, collections)
         await driver.begin()
         loops = [asyncio.create_task(work) for work in (driver.run(), registry.run(), hub.run(), collections.run())]
         try:
@@ -121,6 +111,22 @@ async def open_services(settings: ControlSettings) -> AsyncIterator[Services]:
         await artifacts.close()
         await dustbin.close()
         await client.aclose()
+
+
+def _show(driver: Driver, collections: Collections) -> None:
+    metrics.garbage_age.set_function(lambda: collections.age)
+    metrics.driver_progress.set_function(lambda: driver.silence)
+    metrics.driver_lag.set_function(lambda: driver.reconciler.lag)
+    metrics.runs_stalled.set_function(lambda: len(driver.reconciler.stalled))
+    metrics.reconciler_age.set_function(lambda: driver.reconciler_age)
+
+
+async def _exists(artifacts: ArtifactStore, digest: str) -> bool:
+    try:
+        await artifacts.head(digest)
+    except ArtifactNotFound:
+        return False
+    return True
 
 
 async def _patiently(check: Callable[[], Awaitable[None]]) -> None:

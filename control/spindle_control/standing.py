@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from spindle_common.connection import BLOCK_MS
 from spindle_common.problems import Unavailable
-from spindle_common.queue import BLOCK_MS, QueueState
+from spindle_common.queue import QueueState
 from spindle_control.settings import ControlSettings
 
 if TYPE_CHECKING:

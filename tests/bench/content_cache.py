@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import uvloop
 
-from spindle_common.queue import connect
+from spindle_common.connection import connect
 from spindle_worker.node import Artifact, Context, Media, OpenInputs, Outputs, node
 from spindle_worker.reuse import Keys
 from support.desk import Desk

@@ -25,7 +25,7 @@ from urllib.parse import urlparse
 
 import uvloop
 
-from spindle_common.queue import connect
+from spindle_common.connection import connect
 from support.cluster import running, workflow
 from support.redis_server import RedisServer
 

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import httpx
 import redis as sync_redis
 
-from spindle_common.queue import connect
+from spindle_common.connection import connect
 from support.cluster import QUICK, Cluster, Process, wait_until
 from support.postgres import Postgres
 from support.proxy import Proxy

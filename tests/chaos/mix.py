@@ -1,6 +1,6 @@
 """The random mix: a workload and a nemesis for so many seconds, then the checker's verdict.
 
-    python tests/chaos/mix.py SECONDS [SEED]        (just chaos SECONDS SEED)
+    python tests/chaos/mix.py SECONDS [SEED [postgres]]        (./dev chaos SECONDS SEED postgres)
 
 The seed is printed. What the faults meet depends on the machine's timing too, so a seed repeats the plan, not the
 accident; that is why history, evidence and logs are kept in a folder whenever the verdict is not clean.
@@ -89,12 +89,14 @@ def run_mix(folder: Path, seconds: float, seed: int, *, with_postgres: bool = Fa
 
 def main() -> int:
     """Run a mix as the command line says."""
+    if (database := sys.argv[3:]) not in ([], ["postgres"]):
+        sys.exit(f"chaos: {' '.join(database)} is no database to break; there is postgres")
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
     seed = int(sys.argv[2]) if len(sys.argv) > 2 and sys.argv[2] else secrets.randbelow(10**6)
     folder = Path(tempfile.mkdtemp(prefix=f"chaos-{seed}-"))
     print(f"seed {seed}, {seconds:g} s", flush=True)
     began = time.monotonic()
-    text, found = run_mix(folder, seconds, seed, with_postgres=sys.argv[3:] == ["postgres"])
+    text, found = run_mix(folder, seconds, seed, with_postgres=bool(database))
     print(f"{text}\ntook      {time.monotonic() - began:.0f} s")
     if found:
         print(f"history, evidence and logs: {folder}")

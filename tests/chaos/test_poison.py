@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 from spindle_common import keys
+from spindle_common.connection import connect
 from spindle_common.problems import Crashed
-from spindle_common.queue import Offer, Queue, compact, connect
+from spindle_common.queue import Offer, Queue, compact
 from support import native_nodes
 from support.cluster import Cluster, Process
 from support.metronome import METRONOME

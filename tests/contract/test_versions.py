@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from spindle_common import keys
+from spindle_common.connection import connect
 from spindle_common.problems import Crashed, TimedOut
-from spindle_common.queue import NodeEnd, Offer, Queue, Right, connect, outcome_text
+from spindle_common.queue import NodeEnd, Offer, Queue, Right, outcome_text
 from support.redis_server import RedisServer
 
 V1 = (Path(__file__).parent / "golden" / "v1" / "redis" / "spindle.lua").read_text()

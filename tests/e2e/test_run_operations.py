@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from spindle_common.queue import Queue, connect
+from spindle_common.connection import connect
+from spindle_common.queue import Queue
 from spindle_control.cli import app
 from spindle_control.client import Client
 from support.cluster import running, wait_until, workflow

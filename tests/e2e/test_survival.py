@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from spindle_common import keys
-from spindle_common.queue import connect
+from spindle_common.connection import connect
 from spindle_control.client import Client
 from support.cluster import Cluster, Process, running, workflow
 from support.redis_server import RedisServer

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from spindle_common.connection import connect
 from spindle_common.garbage import Garbage
-from spindle_common.queue import Queue, connect
+from spindle_common.queue import Queue
 from spindle_control.api_keys import ApiKeys
 from spindle_control.cli import app
 from spindle_control.garbage import Collector, Policy

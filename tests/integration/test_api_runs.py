@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from spindle_common import keys
-from spindle_common.queue import connect
+from spindle_common.connection import connect
 from spindle_control.api_keys import ApiKeys
 from support.control import API, Control
 from support.documents import noop, sleeper

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from spindle_common import keys
-from spindle_common.queue import connect
+from spindle_common.connection import connect
 from spindle_control.client import Client
 from support import kept_nodes
 from support.cluster import Cluster, finished, running, wait_until, workflow

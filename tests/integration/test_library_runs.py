@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from spindle_common.connection import connect
 from spindle_common.digests import digest
-from spindle_common.queue import connect
 from spindle_control.api_keys import ApiKeys
 from support.control import API, Control, serving
 from support.documents import noop, sleeper

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from spindle_common import keys
-from spindle_common.queue import Offer, Queue, compact, connect
+from spindle_common.connection import connect
+from spindle_common.queue import Offer, Queue, compact
 from spindle_common.stopping import stop
 from support.cluster import Cluster
 from support.redis_server import RedisServer

@@ -21,7 +21,8 @@ from oracle.nodes import oracle_catalog
 from oracle.working import Workers
 from spindle_common import spill
 from spindle_common.digests import digest
-from spindle_common.queue import DriveReader, Queue
+from spindle_common.queue import Queue
+from spindle_common.readers import DriveReader
 from spindle_common.spill import Bytes, Spill
 from spindle_common.stopping import stop
 from spindle_control.compiler import bind_inputs, check, plan

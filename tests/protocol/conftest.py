@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from spindle_common.queue import connect
+from spindle_common.connection import connect
 from support.redis_server import RedisServer
 
 

@@ -17,8 +17,9 @@ from protocol.database import ENDED, Database, Row, TaskPlan, database
 from protocol.workers import patiently
 from protocol.world import CONTROL_LEASE, World
 from spindle_common import keys
+from spindle_common.connection import away
 from spindle_common.problems import Crashed, TimedOut, Unavailable
-from spindle_common.queue import NodeEnd, Offer, away, compact, outcome_text
+from spindle_common.queue import NodeEnd, Offer, compact, outcome_text
 
 CRASHED, WAITED = Crashed().problem(), TimedOut().problem()
 CRASH_BUDGET = 3

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from protocol.world import Command
-from spindle_common.queue import Fields, away
+from spindle_common.connection import away
+from spindle_common.queue import Fields
 
 ENDED = ("completed", "failed", "cancelled")
 QUEUES = ("cpu", "gpu")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spindle_common.queue import connect
+from spindle_common.connection import connect
 from spindle_control import embedded_redis
 from spindle_control.embedded_redis import EmbeddedRedis, NoServer, choose_program, port_is_free, prepare, version
 from support.redis_server import RedisServer

@@ -6,7 +6,6 @@ Here the measure is the check of that valid document in the same process: proces
 
 import math
 import time
-import tracemalloc
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -17,6 +16,7 @@ from fuzz.judging import CATALOG
 from spindle_common.problems import InvalidWorkflow
 from spindle_control.compiler import Checked, Limits, check, plan
 from support.compiler_catalog import noop, workflow
+from support.memory import peak
 
 Json = dict[str, Any]
 TIMES_THE_VALID_ONE = 10.0
@@ -156,11 +156,7 @@ def test_problems_come_soon(name: str) -> None:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_problems_take_little_memory(name: str) -> None:
     document = HOSTILE[name]()
-    tracemalloc.start()
-    refused(document)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 200 << 20
+    assert peak(lambda: refused(document)) < 200 << 20
 
 
 def test_a_thousand_nodes_in_bodies_are_planned() -> None:

@@ -1,7 +1,6 @@
 """What a document may ask of the check: too much of any kind is told, in little memory; good documents have enough."""
 
 import gc
-import tracemalloc
 from typing import Any
 
 import pytest
@@ -13,7 +12,8 @@ from spindle_control.compiler import check
 from spindle_control.compiler.report import Report, ReportFull
 from spindle_control.compiler.work import MAX_WORK, Work, expression_cost, pattern_cost
 from support.compiler_catalog import noop, workflow
-from support.hostile_kinds import KINDS
+from support.hostile_kinds import KINDS, mapped, ref
+from support.memory import peak
 
 
 def mistakes(document: dict[str, Any], **more: Any) -> tuple[Mistake, ...]:
@@ -34,11 +34,7 @@ def test_what_is_wrong_is_told(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in KINDS if name.startswith(("a long", "long", "answers that grow"))])
 def test_it_takes_little_memory(name: str) -> None:
     document = KINDS[name][0]()
-    tracemalloc.start()
-    mistakes(document)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 100 << 20
+    assert peak(lambda: mistakes(document)) < 100 << 20
 
 
 def test_the_same_document_is_always_judged_alike() -> None:
@@ -82,6 +78,13 @@ def test_two_thousand_good_nodes_are_not_too_much() -> None:
 def test_two_thousand_nodes_with_eight_thousand_references_are_not_too_much() -> None:
     nodes = {f"n{at}": noop(*(f"n{other}" for other in range(max(0, at - 4), at))) for at in range(2000)}
     assert len(check(workflow(nodes), CATALOG).nodes) == 2000
+
+
+def test_as_many_bodies_and_expressions_as_the_docs_promise_are_not_too_much() -> None:
+    bodies = {f"m{at}": mapped({"outputs": {"v": ref("a.value")}}) for at in range(850)}
+    assert len(check(workflow(bodies), CATALOG).nodes) == 850
+    conditions = {f"n{at}": noop(when=f"b.value > {at}") for at in range(1100)}
+    assert len(check(workflow({"b": noop()} | conditions), CATALOG).nodes) == 1101
 
 
 def test_a_called_workflow_draws_on_the_same_budget_and_its_mistakes_are_told() -> None:

@@ -15,10 +15,11 @@ import uvloop
 from spindle_common import __version__
 from spindle_common.artifacts import open_store
 from spindle_common.cache import Cache
+from spindle_common.connection import connect
 from spindle_common.contracts import Manifest
 from spindle_common.garbage import Garbage
 from spindle_common.problems import InvalidRequest, SpindleError
-from spindle_common.queue import Queue, connect
+from spindle_common.queue import Queue
 from spindle_common.telemetry import configure_logging
 from spindle_common.warming import warm_up
 from spindle_worker.attempt import Equipment

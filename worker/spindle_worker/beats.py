@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from spindle_common.connection import connect
 from spindle_common.problems import Unavailable
-from spindle_common.queue import Queue, Right, connect
+from spindle_common.queue import Queue, Right
 
 log = logging.getLogger(__name__)
 _JOIN_SECONDS = 2.0

@@ -17,7 +17,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 from spindle_common.problems import Crashed, Unavailable
-from spindle_common.queue import EntryWatch, Right, StopWatch, Taken, compact
+from spindle_common.queue import Right, Taken, compact
+from spindle_common.readers import EntryWatch, StopWatch
 from spindle_common.stopping import stop
 from spindle_worker import metrics
 from spindle_worker.attempt import Attempt, Equipment

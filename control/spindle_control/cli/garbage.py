@@ -17,8 +17,8 @@ async def gc(
 ) -> None:
     """Delete what nobody needs any more, as SPINDLE_KEEP_… say. A server does so by itself now and then."""
     from spindle_common.artifacts import open_store
+    from spindle_common.connection import connect
     from spindle_common.garbage import Garbage
-    from spindle_common.queue import connect
     from spindle_control.garbage import Collector, Policy
     from spindle_control.retention import Retention
     from spindle_control.store import Store

@@ -16,14 +16,13 @@ from typing import Any
 from spindle_control.compiler.catalog import CompiledPort
 from spindle_control.compiler.marks import Mark, Marks
 from spindle_control.compiler.references import NothingThere, Reference, follow
-from spindle_control.compiler.shapes import MAX_DEPTH, MAX_PARTS, Budget, Shape, schema_of, union, widened
+from spindle_control.compiler.shapes import MAX_DEPTH, MAX_PARTS, UNKNOWN, Budget, Shape, schema_of, union, widened
 from spindle_control.compiler.types import types_of
 from spindle_control.compiler.work import Work
 
 _MAX_BRANCHES = 8
 _WORK = 30_000
 _ANNOTATIONS = {"title", "description", "default"}
-_UNKNOWN: dict[str, Any] = {}
 _Key = tuple[str, CompiledPort]
 
 
@@ -110,7 +109,7 @@ class Following:
             if self._wanted:
                 return {}  # what is built now is not kept
             parts, depth = self._budget.size(found)
-            return found if parts < MAX_PARTS and depth < MAX_DEPTH else _UNKNOWN
+            return found if parts < MAX_PARTS and depth < MAX_DEPTH else UNKNOWN
         inside = [self._built(id_, schema[key], inner) for key, inner in marks.items()]
         if self._wanted:
             return {}

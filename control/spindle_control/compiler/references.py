@@ -20,7 +20,8 @@ from spindle_control.compiler.work import MIXED_REFERENCE, VALUE, WRONG_EXPRESSI
 MARKERS = ("$from", "$expr", "$first", "$present", "$secret", "$literal")
 _MARKERS = frozenset(MARKERS)
 _REFERENCE = re.compile(r"([a-z][a-z0-9_]{0,63})\.([A-Za-z_][A-Za-z0-9_]{0,63})((?:\.[^.\x00-\x1f]{1,128}){0,16})")
-_USUAL = 160
+USUAL = 160
+"""Characters that references seldom exceed; what they say is remembered for those that do not."""
 _SECRET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _ARTIFACT_KEYS = {"digest": {"type": "string"}, "media_type": {"type": "string"}, "size": {"type": "integer"}}
 
@@ -116,7 +117,7 @@ def _read_from(text: Any, pointer: str, report: Report, found: Found) -> None:
 
 def read_reference(text: Any, pointer: str) -> Reference | None:
     """Read "node.port", perhaps with a path into its value; None if it is no reference."""
-    parts = None if not isinstance(text, str) else _parts(text) if len(text) <= _USUAL else _parts.__wrapped__(text)
+    parts = None if not isinstance(text, str) else _parts(text) if len(text) <= USUAL else _parts.__wrapped__(text)
     return None if parts is None else Reference(*parts, pointer)
 
 

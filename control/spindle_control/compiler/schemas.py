@@ -19,7 +19,7 @@ import jsonschema_rs
 Schema = dict[str, Any] | bool
 MAX_SCHEMA_BYTES = 16_384
 MAX_SCHEMA_PARTS = 500
-MAX_WORK = 2_000_000
+_MAX_PAIRS = 2_000_000
 _DETAILED_WORK = 20_000
 _DETAILED_BRANCHES = 500
 _PER_MICROSECOND, _BRANCH = 80, 20
@@ -189,7 +189,7 @@ class Validator:
         """
         count = count_values(value) if type(value) in (list, dict) else 1
         work = self._parts * count if count > 1 else 0
-        if work > MAX_WORK:
+        if work > _MAX_PAIRS:
             raise ValueError("the value is too large to be checked against its schema")
         pay(work // _PER_MICROSECOND + count - 1)
         if self._fast.is_valid(value):

@@ -10,14 +10,12 @@ from spindle_common.expressions import Expression
 from spindle_control.compiler.catalog import Catalog, CompiledType
 from spindle_control.compiler.checked import InputPort
 from spindle_control.compiler.following import Following
-from spindle_control.compiler.references import NothingThere, Reference, follow, read_reference
+from spindle_control.compiler.references import USUAL, NothingThere, Reference, follow, read_reference
 from spindle_control.compiler.report import Report, Silence
 from spindle_control.compiler.schemas import Validator, compiled
 from spindle_control.compiler.shapes import Shape
 from spindle_control.compiler.types import clash
 from spindle_control.compiler.work import READING, REFERENCE
-
-_LONGEST_REFERENCE = 160
 
 __all__ = ["Scope", "Shape"]
 
@@ -85,7 +83,7 @@ class Scope:
 
     def check_text(self, value: Any, pointer: str) -> None:
         """Warn of text that reads like a reference to something that is there."""
-        if type(value) is str and "." in value and len(value) <= _LONGEST_REFERENCE and self.known(value) is not None:
+        if type(value) is str and "." in value and len(value) <= USUAL and self.known(value) is not None:
             detail = f'"{value}" is only text here'
             self.report.warn(pointer, "text-like-reference", detail, f'to refer to it, write {{"$from": "{value}"}}')
 

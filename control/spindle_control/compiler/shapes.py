@@ -26,7 +26,7 @@ _TOO_LARGE = (MAX_PARTS + 1, MAX_DEPTH + 1)
 _MAX_VALUES = 16
 _REFERENCE_COST = 2
 _MAX_TEXT = 200
-_UNKNOWN: dict[str, Any] = {}
+UNKNOWN: dict[str, Any] = {}
 _NAMES = re.compile(r"\s*[A-Za-z_]\w*(\.[A-Za-z_]\w*)+\s*", re.ASCII)
 
 
@@ -34,7 +34,7 @@ class Shape(NamedTuple):
     """What a reference gives: a value of some type, or a kind of handle; `source` names it in messages."""
 
     source: str
-    schema: Any = _UNKNOWN
+    schema: Any = UNKNOWN
     handle: str | None = None
 
     def __str__(self) -> str:
